@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from interface.api.bodies import read_body
+from interface.api.bodies import read_body, version_of
 from interface.api.context import Need, Route, actor_of, json_response, note_read, services
 from interface.api.lists import path_id, read_query
 from interface.domain.facts import QcState
@@ -85,7 +85,7 @@ async def get_lookback(request: web.Request) -> web.StreamResponse:
 
 
 async def decide(request: web.Request) -> web.StreamResponse:
-    """`{decision, reason, results}`; without `results` all that wait."""
+    """`{decision, reason, results, version}`; without `results` all that wait, in the `version` that was looked at."""
     lookback_id = path_id(request)
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         await qc_lookback.view(connection, lookback_id)  # of another laboratory's list nothing is said
@@ -93,10 +93,11 @@ async def decide(request: web.Request) -> web.StreamResponse:
     body.required("decision")
     decision, reason = body.choice("decision", Decision, Decision.STANDS), body.text("reason")
     results = body.ids("results")
+    version = body.number("version") if results else version_of(request, body)
     body.done()
     actor = actor_of(request)
     async with services(request).database.transaction(actor.organization_id) as connection:
-        done = await qc_lookback.decide(connection, actor, lookback_id, decision, reason, results)
+        done = await qc_lookback.decide(connection, actor, lookback_id, decision, reason, results, version)
     return json_response(done)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _STREAMS = ("analyzer", "module", "test", "state", "since", "last_ok_at", "expires_at", "due", "wanted", "plan")
 _ACTIONS = ("at", "analyzer", "module", "test", "kind", "meanwhile", "text", "by", "id")
-_LISTS = ("id", "state", "analyzer", "module", "test", "since", "until", "items", "waiting", "created_at")
+_LISTS = ("id", "version", "state", "analyzer", "module", "test", "since", "until", "items", "waiting", "created_at")
 _ITEMS = ("result_id", "barcode", "test", "measured_at", "released_at", "status", "state", "reason", "decided_by")
 _PLANS = ("analyzer", "test", "version", "mode", "rules", "levels", "run_minutes", "interval_minutes", "before_first",
           "timezone", "allowable_error")  # fmt: skip
@@ -186,6 +186,7 @@ def show(context: Context, lookback_id: UUID, organization: str | None, username
 @click.argument("decision", type=click.Choice(["stands", "repeat", "corrected"]))
 @click.argument("results", metavar="[RESULT]...", type=click.UUID, nargs=-1)
 @click.option("--reason", required=True, help="Why; it is kept with each of them.")
+@click.option("--version", type=click.IntRange(1), help="Only if it is still this version of the list.")
 @laboratory_options
 @pass_context
 def decide(
@@ -194,6 +195,7 @@ def decide(
     decision: str,
     results: tuple[UUID, ...],
     reason: str,
+    version: int | None,
     organization: str | None,
     username: str | None,
     as_json: bool,
@@ -207,7 +209,9 @@ def decide(
 
     async def run() -> LookbackView:
         async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
-            return await qc_lookback.decide(connection, at.actor, lookback_id, Decision(decision), reason, results)
+            return await qc_lookback.decide(
+                connection, at.actor, lookback_id, Decision(decision), reason, results, version
+            )
 
     _shown(asyncio.run(run()), as_json)
 

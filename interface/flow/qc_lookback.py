@@ -70,9 +70,11 @@ async def decide(
     decision: Decision,
     reason: str,
     result_ids: Collection[UUID] = (),
+    version: int | None = None,
 ) -> LookbackView:
     """Decide about results of a list; about none by name: about all that wait. The list closes when nothing waits and a
-    control has been acceptable since.
+    control has been acceptable since. `version`: of the list that the person looked at, so that nothing stands that
+    nobody saw: a list grows when what vouched counts no more, and what was decided about waits again.
 
     It is a decision about patients' results: it needs `result:release`. Raises ApiError; then nothing was decided.
     """
@@ -86,7 +88,9 @@ async def decide(
         raise ApiError(409, "conflict", "no result of the list waits")
     roots = {item.of_result_id for item in found.items if item.result_id in wanted and item.of_result_id is not None}
     await lab_changes.lock_results(connection, sorted(wanted | roots))
-    await rows.lock(connection, lookback_id)
+    now = await rows.lock(connection, lookback_id)
+    if version not in (None, now):
+        raise ApiError(409, "conflict", f"the list has changed: version {version} was looked at, it is now {now}")
     items = await rows.items(connection, lookback_id, wanted)
     _check(items, decision)
     if decision is Decision.REPEAT:

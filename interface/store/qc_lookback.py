@@ -222,9 +222,12 @@ async def lookback(connection: Connection, lookback_id: UUID) -> Lookback | None
     return None if row is None else _lookback(row)
 
 
-async def lock(connection: Connection, lookback_id: UUID) -> None:
-    """One person at a time decides about a list."""
-    await connection.execute("select from lab.qc_lookback where id = $1 for update", lookback_id)
+async def lock(connection: Connection, lookback_id: UUID) -> int:
+    """One person at a time decides about a list: its version, which stays until the caller's transaction ends."""
+    version: int = await connection.fetchval(
+        "select version from lab.qc_lookback where id = $1 for update", lookback_id
+    )
+    return version
 
 
 async def fill(connection: Connection, organization_id: UUID, of: Lookback, horizon: timedelta) -> int:
@@ -251,7 +254,10 @@ async def fill(connection: Connection, organization_id: UUID, of: Lookback, hori
                where qc_lookback_item.state = 'stands' and qc_lookback_item.decided_by is null""",
         organization_id, of.id, [uuid7() for _ in covered], *map(list, zip(*covered, strict=True)),
     )  # fmt: skip
-    return int(done.split()[-1])
+    added = int(done.split()[-1])
+    if added:  # who decides about all that waits has not seen these
+        await connection.execute("update lab.qc_lookback set version = version + 1 where id = $1", of.id)
+    return added
 
 
 async def _calculated(connection: Connection, of: dict[UUID, UUID]) -> list[tuple[UUID, UUID, UUID]]:

@@ -48,8 +48,10 @@ async def _gate(bench: Bench, laboratory: Laboratory, token: str, route: Route) 
     path = route.path
     if "{id}" in path:
         of = await laboratory.result(await laboratory.order(), status=ResultStatus.FINAL)
-        path = path.replace("{id}", str(await looked_back_at(laboratory, of)))
-        body = {"decision": "stands", "reason": "compared"}
+        id = await looked_back_at(laboratory, of)
+        async with laboratory.database.transaction(laboratory.organization_id) as connection:
+            seen = await connection.fetchval("select version from lab.qc_lookback where id = $1", id)
+        path, body = path.replace("{id}", str(id)), {"decision": "stands", "reason": "compared", "version": seen}
     options = {} if route.method == "GET" else {"json": body}
     answer = await bench.ask(route.method, path, token, **options)
     assert answer.status < 300, (route, answer.body)

@@ -100,6 +100,6 @@ async def test_a_link_sends_a_failing_control_and_fifty_patients(state_dir: Path
         (listed,) = (await people.ask("GET", "/api/qc-lookbacks", people.staff))["lookbacks"]
         shown = await people.ask("GET", f"/api/qc-lookbacks/{listed['id']}", people.staff)
         assert [one["barcode"] for one in shown["items"]] == BEFORE
-        right = {"decision": "stands", "reason": "measured again, the same"}
+        right = {"decision": "stands", "reason": "measured again, the same", "version": listed["version"]}
         closed = await people.ask("POST", f"/api/qc-lookbacks/{listed['id']}/decide", people.staff, right)
         assert closed["lookback"]["state"] == "closed"

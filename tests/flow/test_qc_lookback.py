@@ -7,9 +7,11 @@ from uuid import UUID
 import pytest
 
 from interface.domain.facts import QcState
+from interface.errors import ApiError
 from interface.flow import qc_lookback
 from interface.flow.qc_gate import patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision
+from interface.flow.qc_people import exclude
 from tests.flow.controls import ACCEPT, IN_CONTROL, REJECT, Bench, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.test_deciding import by_code
@@ -41,10 +43,12 @@ async def the_list(lab: Laboratory) -> UUID:
     return found
 
 
-async def decide(at: Bench, decision: Decision, *results: UUID, of: UUID | None = None) -> None:
+async def decide(
+    at: Bench, decision: Decision, *results: UUID, of: UUID | None = None, version: int | None = None
+) -> None:
     async with at.lab.database.transaction(at.lab.organization_id) as connection:
         await qc_lookback.decide(
-            connection, at.lab.director, of or await the_list(at.lab), decision, "looked at", results
+            connection, at.lab.director, of or await the_list(at.lab), decision, "looked at", results, version
         )  # fmt: skip
     await at.follow()
 
@@ -212,3 +216,28 @@ async def test_an_alarm_after_another_has_a_list_of_its_own(database_url: str) -
         assert await listed(lab) == [("S1", "NA", "waiting"), ("S2", "NA", "waiting")]
         await alarm(100)
         assert await listed(lab) == [("S1", "NA", "waiting"), ("S2", "NA", "waiting"), ("S2", "NA", "waiting")]
+
+
+async def test_who_decides_about_all_that_waits_has_seen_all_that_waits(database_url: str) -> None:
+    """What vouched counts no more while they look: the list goes further back, and nobody has looked at that."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        for barcode in ("S1", "S2"):
+            await lab.order(barcode, "NA")
+        await at.control(400)
+        await at.send("S1", 350, NA="140")
+        vouched = await at.control(300)
+        await at.send("S2", 250, NA="140")
+        await at.control(200, REJECT)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            seen = await qc_lookback.view(connection, await the_list(lab))
+        assert [one.barcode for one in seen.items] == ["S2"]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await exclude(connection, lab.director, vouched, "the wrong vial")
+        await at.follow()
+        assert await listed(lab) == [("S1", "NA", "waiting"), ("S2", "NA", "waiting")]
+        with pytest.raises(ApiError, match="the list has changed"):
+            await decide(at, Decision.STANDS, version=seen.lookback.version)
+        assert await listed(lab) == [("S1", "NA", "waiting"), ("S2", "NA", "waiting")]
+        await decide(at, Decision.STANDS, version=seen.lookback.version + 1)
+        assert await listed(lab) == [("S1", "NA", "stands"), ("S2", "NA", "stands")]
