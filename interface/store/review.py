@@ -98,8 +98,8 @@ select {VERSION_COLUMNS}, r.updated_at, coalesce(o.priority, 'routine') as prior
     concat_ws(', ', nullif(p.family, ''), nullif(p.given, '')) as patient_name,
     case when r.pending_version_id is null then r.created_at else v.created_at end as waiting_since,
     r.held = '{{}}' and c.verified_by is not null as verified,
-    case when r.pending_version_id is null then '' else concat_ws(' ', c.comparator || c.value, nullif(c.unit, '')) end
-        as reported
+    case when r.pending_version_id is null then '' else concat_ws(' ', case when starts_with(c.value, c.comparator)
+        then '' else c.comparator end || c.value, nullif(c.unit, '')) end as reported
 {_FROM} {_PAGE}"""
 _COUNTS = f"""
 select reason, count(*) as results {_FROM.replace("where", "cross join lateral unnest(case when v.held = '{}' then array[''] else v.held end) as reason where", 1)}

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from interface.domain.model import HoldReason, ItemStatus, Priority, ResultStatus
 from interface.domain.states import OPEN_ITEM
+from interface.domain.values import signed
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.query import Query
@@ -59,7 +60,7 @@ class PendingView:
 
 @dataclass(frozen=True, slots=True)
 class WorksheetItemView:
-    """One place of a worksheet. `value` and the rest of the latest result, whoever measured it."""
+    """One place of a worksheet. `value`, with its sign, and the rest of the latest result, whoever measured it."""
 
     place: int
     item_id: UUID
@@ -275,7 +276,8 @@ async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | Non
         """
         select w.place, i.id as item_id, t.code as test_code, t.name as test_name, t.unit,
                coalesce(s.barcode, '') as barcode, s.time_point_min, o.priority, i.status, w.open, i.specimen_id,
-               o.patient_id, r.id as result_id, coalesce(v.value, '') as value, coalesce(v.unit, '') as result_unit,
+               o.patient_id, r.id as result_id, coalesce(v.value, '') as value, v.comparator,
+               coalesce(v.unit, '') as result_unit,
                coalesce(v.flags, '{}') as flags, coalesce(r.held, '{}') as held, r.status as result_status
         from lab.worksheet_item w
         join lab.order_item i on i.id = w.order_item_id
@@ -296,7 +298,8 @@ async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | Non
     items = tuple(
         WorksheetItemView(
             **{
-                **dict(row.items()),
+                **{name: value for name, value in row.items() if name != "comparator"},
+                "value": signed(row["comparator"], row["value"]),  # `<5` is not 5
                 "priority": Priority(row["priority"]),
                 "status": ItemStatus(row["status"]),
                 "flags": tuple(row["flags"]),

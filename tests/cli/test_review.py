@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from interface.cli.result_words import age
-from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.model import HoldReason, ResultStatus, ValueKind
 from interface.flow.criticals import open_for
 from interface.store.actors import insert_user
 from interface.store.criticals import Judged
@@ -89,6 +89,16 @@ async def test_a_queue_shows_what_is_wrong_at_a_glance(shell: Shell) -> None:
     assert (nothing.status, nothing.out, nothing.err) == (0, "", "nothing waits\n")
     assert (await shell.run("result", "list", "--queue", "all", "--held")).status == 2
     assert (await shell.run("result", "list", "--reason", "rule", "--status", "final")).status == 2
+
+
+async def test_what_a_change_replaces_has_its_sign_once(shell: Shell) -> None:
+    """A number has it beside it, a titre in its text."""
+    for value, kind in (("5", ValueKind.NUMERIC), ("<1:10", ValueKind.RATIO)):
+        order, status = await shell.laboratory.order(), ResultStatus.FINAL
+        made = await shell.laboratory.result(order, value, status=status, kind=kind, comparator="<")
+        await shell.laboratory.change(made, "9")
+    found = (await shell.run("result", "list", "--queue", "changed", "--json")).json
+    assert sorted(row["reported"] for row in found) == ["<1:10 g/dL", "<5 g/dL"]
 
 
 async def test_critical_results_are_listed_with_what_is_overdue(shell: Shell) -> None:

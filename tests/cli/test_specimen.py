@@ -100,3 +100,18 @@ async def test_a_worksheet_from_waiting_to_done(shell: Shell, tmp_path: Path) ->
     assert (await shell.run("worksheet", "enter", number, *VERA)).status == 2
     assert (await shell.run("worksheet", "enter", number, "1=5")).status == 2
     assert (await shell.run("worksheet", "show", "W1")).status == 1
+
+
+async def _in_hand(shell: Shell, test: str) -> str:
+    """The number of a worksheet of one place."""
+    made = (await shell.run("order", "create", *VERA, "--test", test, "--family", "Muster")).json
+    await shell.run("specimen", "receive", made["items"][0]["barcode"], *VERA)
+    number: str = (await shell.run("worksheet", "build", *VERA, "--test", test)).json["number"]
+    return number
+
+
+async def test_a_worksheet_shows_below_what_limit_a_value_is(shell: Shell) -> None:
+    number = await _in_hand(shell, "GLU")
+    done = await shell.run("worksheet", "enter", number, *VERA, "1=<5")
+    assert [item["value"] for item in done.json["items"]] == ["<5"]
+    assert (await shell.run("worksheet", "enter", number, *VERA, "1=<1:10")).json["items"][0]["value"] == "<1:10"
