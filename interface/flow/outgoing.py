@@ -375,6 +375,7 @@ class LinkOutgoing:
             given_up = outcome is not None and outcome.given_up
             if not fate.delivered and not given_up:
                 self._keep(fate, connection)
+                self._hand_on(message, connection)
         said = "given_up" if given_up else "delivered" if fate.delivered else fate.reason
         telemetry.count_sending(self.link.name, said)
         return answer
@@ -394,6 +395,13 @@ class LinkOutgoing:
                 self._under_way.add(message.sent.id)
         elif message.sent.query_id is not None or not message.sent.dispatches:
             self._loose.append(message)
+
+    def _hand_on(self, message: _Message, connection: ConnectionOutgoing) -> None:
+        """Have the link's other connections look: an analyzer that was switched off does not hang up, and may be there
+        again on one of them. An answer is of the connection that was asked by."""
+        for other in list(self._connections.values()) if message.asked_at is None else ():
+            if other is not connection:
+                other.due()
 
     async def _said(self, fate: _Fate) -> _Outcome | None:
         """Commit what became of a message; None where that has to wait."""
