@@ -62,10 +62,13 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
             actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
             await dispatch_ends.give_up(connection, actor, _deaf(links))
             gone = await dispatch_ends.sweep(connection, actor)
+            left = await dispatch_ends.hand_over(connection, actor, _told(links), [one.link.link_id for one in links])
             await routes.offer_elsewhere(connection)
             counted.update(await routes.count_states(connection))
         if gone:
             log.info("work taken back", action="dispatch.sweep", works=gone)
+        if left:
+            log.warning("work of links that went is told anew", action="dispatch.handed_over", works=left)
         for one in links:
             if (at := heard.get(one.link.link_id)) is not None:
                 telemetry.set_heard(one.link.name, at.timestamp())
@@ -76,7 +79,12 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
 def _deaf(links: Sequence[LinkSeen]) -> set[UUID]:
     """The analyzers that ask for their work and cannot be told anything else: no link of theirs has words for it."""
     analyzers = {one.link.analyzer_id for one in links if one.link.settings.role is LinkRole.ANALYZER}
-    return analyzers - {one.link.analyzer_id for one in links if speech_of(one.link) is not None}
+    return analyzers - _told(links)
+
+
+def _told(links: Sequence[LinkSeen]) -> set[UUID]:
+    """The analyzers that a link tells of something without being asked."""
+    return {one.link.analyzer_id for one in links if speech_of(one.link) is not None}
 
 
 async def watch_dispatches(database: Database, seen: Callable[[], Sequence[LinkSeen]]) -> None:

@@ -114,6 +114,27 @@ async def give_up(connection: Connection, actor: Actor, analyzer_ids: Collection
     return len(rows)
 
 
+_LEFT = """
+d.analyzer_id = any($1::uuid[]) and d.state in ('queued', 'sent') and d.link_id <> all($2::uuid[])
+and exists (select from lab.sending s where s.id = d.sending_id and s.query_id is null)
+and not exists (select from lab.lease l join lab.daemon o on o.id = l.daemon_id and o.gone_at is null
+                 where l.id = d.link_id)
+"""
+
+
+async def hand_over(
+    connection: Connection, actor: Actor, analyzer_ids: Collection[UUID], link_ids: Collection[UUID]
+) -> int:
+    """What was to be said to these analyzers by a link that is neither one of these, by which they can be told, nor
+    anybody else's: it is told anew. Nobody knows of it whether it arrived. Returns how much that was."""
+    rows = await dispatch.locked(connection, _LEFT, list(analyzer_ids), list(link_ids), skip=True)
+    reason = "its link is not there any more"
+    await dispatch.set_state(
+        connection, actor, [row.id for row in rows], DispatchState.QUEUED, datetime.now(UTC), reason=reason, unsent=True
+    )
+    return len(rows)
+
+
 async def ordered_for_others(connection: Connection, dispatch_ids: Collection[UUID]) -> set[UUID]:
     """Those of these whose code the analyzer still has for other work on the same specimen."""
     rows = await connection.fetch(
