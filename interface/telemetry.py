@@ -220,7 +220,7 @@ def logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
 
 _MOST_LINKS = 512
 _SENDINGS = frozenset(
-    "delivered given_up refused reply timeout interrupted busy contention silent lost stop unsendable".split()
+    "delivered given_up refused reply timeout interrupted busy contention overtaken silent lost stop unsendable".split()
 )
 _STATES = frozenset(
     {

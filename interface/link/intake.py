@@ -113,8 +113,8 @@ class Outgoing(Protocol):
 
         Not delivered: it is due again, or given up. `reason`: then why, one of `refused` (every repetition of a frame
         was rejected, or the reply says no), `timeout` (the peer had begun to take it and fell silent), `interrupted`,
-        `busy`, `contention`, `silent` (no answer to ENQ), `lost`, `stop`. Never raises: what cannot be committed now
-        is kept and committed later.
+        `busy`, `contention`, `overtaken` (the peer spoke before it was on the line), `silent` (no answer to ENQ),
+        `lost`, `stop`. Never raises: what cannot be committed now is kept and committed later.
         """
         ...
 

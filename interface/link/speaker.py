@@ -33,6 +33,7 @@ class Speaker:
         self._link, self._clock, self._wake = link, clock, wake
         self._due, self._not_before = True, 0.0
         self._back_off = BackOff()
+        self._heard = 0  # how often the peer has spoken
         self._task: asyncio.Task[None] | None = None
         self.taken: Sending | None = None  # and not on the line yet
         self.on_line: Sending | None = None
@@ -72,7 +73,12 @@ class Speaker:
         return self.on_line
 
     def heard(self) -> None:
-        """The peer has spoken: what it may be owed is not held back any longer."""
+        """The peer has spoken: what it may be owed is not held back any longer, and what was built before is looked at
+        again. It may have taken its question back, or the order be off; an answer may have become too old."""
+        self._heard += 1
+        if self.taken is not None:
+            self.on_line, self.taken = self.taken, None
+            self.told(False, reason="overtaken")
         self._back_off.reset()
         self._not_before = 0.0
 
@@ -120,7 +126,12 @@ class Speaker:
             self._wake()
 
     async def _take(self, outgoing: Outgoing) -> None:
-        self.taken = await outgoing.take()
+        heard, sending = self._heard, await outgoing.take()
+        if sending is None or heard == self._heard:
+            self.taken = sending
+        else:
+            self._due = True
+            await outgoing.told(sending, False, None, "overtaken")
 
     async def _tell(
         self, outgoing: Outgoing, sending: Sending, delivered: bool, reply: bytes | None, reason: str

@@ -430,6 +430,7 @@ class DataLink:
         self._last_fn, self._last_raw, self._from_one = None, b"", False
         self._asked_again = self._unanswered = False
         self._frames.drop()
+        self._end_attempt("contention")  # the peer has the line that we had asked for
         self._events.append(SessionStarted())
 
     def _open(self) -> None:
@@ -534,10 +535,13 @@ class DataLink:
         self._out.append(EOT)
         self._events.append(SendFailed(self._queue.popleft().ticket, reason))
 
-    def _hold_off(self, reason: str, seconds: float) -> None:
+    def _end_attempt(self, reason: str) -> None:
         """The message stays queued, from its first frame, unless its attempts are used up."""
-        if self._queue[0].attempts >= self.options.max_attempts:
+        if self._queue and self._queue[0].attempts >= self.options.max_attempts:
             self._events.append(SendFailed(self._queue.popleft().ticket, reason))
+
+    def _hold_off(self, reason: str, seconds: float) -> None:
+        self._end_attempt(reason)
         self._arm(seconds)
 
     def _wait_contention(self) -> None:
