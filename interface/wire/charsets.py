@@ -26,6 +26,7 @@ _CODECS = {
     "BIG5": "big5",
     "KS X 1001": "euc_kr",
     "CNS 11643-1992": "euc_tw",
+    "ISO IR13": "iso2022_jp_ext",
     "ISO IR14": "iso2022_jp",
     "ISO IR87": "iso2022_jp",
     "ISO IR159": "iso2022_jp_1",
@@ -37,6 +38,7 @@ _CODECS = {
 _FALLBACK = "latin-1"  # cannot fail
 # What is not UTF-8 is Windows text before it is Latin-1: the latter has only control characters from 80 to 9F.
 _LAST_RESORTS = ("utf-8", "cp1252")
+_ESC, _SWITCHING = b"\x1b", "iso2022_jp_ext"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +75,38 @@ def decode(block: bytes, encoding: str = "") -> Decoded:
     declared = codec(named) if named else None
     fault = f"the character set {named!r} is not known" if named and declared is None else ""
     # ASCII is what senders of Latin-1 and UTF-8 call themselves; it says nothing against the peer's own setting.
-    for candidate in (declared, encoding or None, *_LAST_RESORTS):
+    for candidate in (_SWITCHING if _switches(block) else None, declared, encoding or None, *_LAST_RESORTS):
         if candidate is None:
             continue
         try:
             return Decoded(_normalise(block.decode(candidate)), codecs.lookup(candidate).name, fault)
         except (UnicodeDecodeError, LookupError):
-            if candidate == declared:
-                fault = f"the bytes are not {named}"
+            if candidate in (declared, _SWITCHING):
+                fault = f"the bytes are not {named or 'of the named sets'}"
             elif candidate == encoding:
                 fault = fault or f"the bytes are not {encoding}"
     return Decoded(_normalise(block.decode(_FALLBACK)), _FALLBACK, fault)
 
 
+def _switches(block: bytes) -> bool:
+    """Whether it switches to a Japanese set that MSH-18 names behind its first (HL7 v2.5.1 2.15.9.18, ISO 2022). In the
+    first set the bytes of its characters would be others, and some of them delimiters: K\\ is half of a name."""
+    return _ESC in block and any((codec(name) or "").startswith("iso2022") for name in _named_charsets(block)[1:])
+
+
 def named_charset(block: bytes) -> str:
     """MSH-18, first repetition, as sent; "" when there is none. Never raises."""
+    return _named_charsets(block)[0]
+
+
+def _named_charsets(block: bytes) -> list[str]:
     header = raw_header(block)
     fields = header.split(header[3:4]) if len(header) > 3 else []
     if len(fields) <= 17:
-        return ""
+        return [""]
     # HL7 2.9.2: MSH-1 is the separator itself, so piece n of a split is MSH-(n+1).
     repeat = header[5:6] or b"~"
-    return fields[17].split(repeat)[0].decode("ascii", "replace").strip()
+    return [name.decode("ascii", "replace").strip() for name in fields[17].split(repeat)]
 
 
 def raw_header(block: bytes) -> bytes:
