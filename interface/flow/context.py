@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -11,7 +12,7 @@ import asyncpg
 from interface.domain.views import Actor, ActorKind
 from interface.driver.manifest import Driver
 from interface.flow.pinning import Pinned, pinned
-from interface.settings import LinkSettings
+from interface.settings import LinkSettings, SerialPort
 from interface.store import audit
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -38,6 +39,16 @@ class LinkContext:
     @property
     def name(self) -> str:
         return self.settings.id
+
+    @property
+    def said_in(self) -> str:
+        """The encoding of what is said, the link's, else the driver's. A line of seven data bits makes others of all
+        that is not ASCII, of ü the field delimiter, and the checksum may be right with it."""
+        named = self.settings.encoding or self.driver.encoding
+        port = self.settings.transport.endpoint
+        if not isinstance(port, SerialPort) or port.format.data_bits == 8:
+            return named
+        return named if named and codecs.lookup(named).name.startswith("iso2022") else "ascii"
 
     @property
     def leniencies(self) -> frozenset[str]:

@@ -63,7 +63,7 @@ class Downloads:
         if not lines:
             raise DriverError("its dialect has no word for it")
         local = now.astimezone(ZoneInfo(link.settings.timezone))
-        text = download(link.driver, lines, work.work, local, control_id(sending_id), link.settings.encoding)
+        text = download(link.driver, lines, work.work, local, control_id(sending_id), link.said_in)
         if text is None:
             raise DriverError("its dialect has no word for the specimen's type")
         return text

@@ -300,7 +300,7 @@ def _in_transaction(connection: Connection, link: LinkContext, now: datetime) ->
 async def _answered(
     look: Look, link: LinkContext, text: bytes, decoded: DecodedMessage, first_id: str, now: datetime
 ) -> Answered:
-    driver, encoding = link.driver, link.settings.encoding or link.driver.encoding
+    driver, encoding = link.driver, link.said_in
     dialect = _dialect(driver)
     if dialect is None:
         raise DriverError("the driver has no words for an answer")
