@@ -244,10 +244,14 @@ class SharedIntake:
     def begin(self, member: Member) -> None:
         """A session is this link's."""
         self.last = self.current = member
-        if self._outgoing is not None:
-            self._outgoing.add(member)
+        self._hears(member)
         if self.log is not None:
             self.log.begin(member)
+
+    def _hears(self, member: Member) -> None:
+        """The link may say on this connection what it has to say."""
+        if self._outgoing is not None:
+            self._outgoing.add(member)
 
     def end(self) -> None:
         """It is over, or its next message may be another link's."""
@@ -271,6 +275,7 @@ class SharedIntake:
             self.port.not_attributed(error, peer)
             telemetry.count_nak(self.port.settings.id, error.slug)
             return Receipt(reply=self._negative(block))
+        self._hears(member)
         receipt = await self.of(member).block(block, peer)
         if receipt.message_id is not None:
             member.count(receipt, self.clock.utc())

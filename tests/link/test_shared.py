@@ -496,3 +496,16 @@ async def test_a_link_that_went_says_nothing_more_on_a_port_that_stays() -> None
         assert isinstance(analyzer.stream, TcpStream) and bytes(analyzer.stream._unread) == b""
         assert made.ca.closed == 1
         await analyzer.stream.close()
+
+
+async def test_a_link_of_a_shared_port_says_what_it_has_to_say_over_mllp() -> None:
+    """Of a driver whose analyzer takes its work on the connection that it has made (`same_connection`)."""
+    async with port(TransportType.MLLP_LISTEN, Match("^XN$"), Match("^CA$"), intake=Saying) as made:
+        analyzer = await made.analyzer()
+        assert isinstance(made.ca, Saying)
+        made.ca.todo.append(sending(1, b"MSH|^~\\&|Labora\r"))
+        block = b"MSH|^~\\&|CA||||2026||ORU^R01|1|P|2.5\r"
+        await analyzer.talk((encode(block), encode(b"AA " + block) + encode(b"MSH|^~\\&|Labora\r")))
+        await made.ca.told_times(1)
+        assert made.ca.told_of == [(1, True, "")]
+        await analyzer.stream.close()
