@@ -172,7 +172,7 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent, messag
         text = "nobody knew the prior number; it leads to the survivor from now on"
         warnings.append(Fault(one.prior_location, UNKNOWN_KEY, text, warning=True))
     if prior != survivor and await people.was_unmerged(connection, prior, survivor):
-        if await placing.said_before(connection, message_id):
+        if await placing.said_before(connection, message_id, message_id):
             text = "the merge was taken back in the laboratory since; said anew, by another message, it is made again"
             return [*warnings, Fault(one.prior_location, APPLICATION, text, warning=True)]
     if prior != survivor:

@@ -194,8 +194,9 @@ async def _again(connection: Connection, batch: Batch, known: Placed, asked: Pla
         raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
     items = await rows.items(connection, known.id)
     over = known.ended or (items and all(item.status in CLOSED_ITEM for item in items))
-    if over and not (batch.message_id and await rows.said_before(connection, batch.message_id)):
-        raise OrderError([_why_not(known, items)], conflict=True)  # who is told OK believes that it will be done
+    if over and not (batch.message_id and await rows.said_before(connection, batch.message_id, known.id)):
+        # Who is told OK believes that it will be done. Only what placed it is answered as before, not what was refused.
+        raise OrderError([_why_not(known, items)], conflict=True)
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})
     return known
 

@@ -36,6 +36,17 @@ async def test_a_number_whose_order_was_cancelled_orders_nothing(his: Hospital) 
     assert await his.everything() == before
 
 
+async def test_another_message_is_no_resend_because_its_id_and_length_came_before(his: Hospital) -> None:
+    """Ids of messages that begin anew each day are used again: OK was the answer, and nobody waited for the tube."""
+    await his.oml(*order("1", barcode="B-1"), control_id="7")
+    await his.oml(*order("2", barcode="B-2"))
+    await his.oml(*order("2", control="CA"))
+    again = message("OML^O21^OML_O21", PID, *order("2", barcode="B-2"), control_id="7")
+    for _ in range(2):  # nor is it one of itself, which was refused
+        said = await his.send(again)
+        assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
+
+
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
     """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
     lines = order("1", "K", spm="SPM|1|||SER")

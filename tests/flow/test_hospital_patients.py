@@ -198,7 +198,7 @@ async def test_a_merge_that_was_taken_back_is_not_made_again_by_a_resend(his: Ho
     """A person had seen that they are two; an interface engine that says its day again made them one once more."""
     for number in ("P-1", "P-2"):
         await his.adt("A01", pid(number))
-    block = message("ADT^A40^ADT_A39", "EVN||20260105080000", pid("P-1"), "MRG|P-2^^^HOSP^MR")
+    block = message("ADT^A40^ADT_A39", "EVN||20260105080000", pid("P-1"), "MRG|P-2^^^HOSP^MR", control_id="M-1")
     assert (await his.send(block)).errors == []
     first, second = await known(his)
     director = Actor(ActorKind.USER, uuid7(), "director", his.lab.organization_id, permissions({"laboratory_director"}))
@@ -208,7 +208,8 @@ async def test_a_merge_that_was_taken_back_is_not_made_again_by_a_resend(his: Ho
     assert (again.code, again.errors) == ("AA", [("MRG^1^1", "207", "W")])
     assert "taken back" in again.words[0]
     assert [one.merged_into for one in await known(his)] == [None, None]
-    assert (await merge(his, "P-1", "P-2")).errors == [], "the hospital says it anew"
+    other = message("ADT^A40^ADT_A39", "EVN||20260106080000", pid("P-1"), "MRG|P-2^^^HOSP^MR", control_id="M-1")
+    assert (await his.send(other)).errors == [], "the hospital says it anew, also by an id that it used before"
     assert [one.merged_into for one in await known(his)] == [None, first.id]
 
 
