@@ -18,6 +18,7 @@ from interface.domain.flags import plain, side
 from interface.domain.model import HoldReason, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
+from interface.domain.values import signed
 from interface.errors import UnknownUnit
 
 CHECK = "reflex"
@@ -191,7 +192,7 @@ def _met(rule: Reflex, facts: Facts, holds: frozenset[HoldReason]) -> bool | Non
         said.append(not rule.holds.isdisjoint(holds))
     if rule.words:
         value = facts.value  # a grade or a titre that is sent as a number is a word as the lists of intervals have it
-        said.append(value.kind not in _NO_WORD and plain(f"{value.comparator or ''}{value.text}") in rule.words)
+        said.append(value.kind not in _NO_WORD and plain(signed(value.comparator, value.text)) in rule.words)
     if rule.below is not None or rule.above is not None:
         said.append(_beyond(rule, facts))
     return False if False in said else None if None in said else True

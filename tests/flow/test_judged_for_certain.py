@@ -172,8 +172,12 @@ async def test_a_grade_or_titre_of_a_test_of_words_is_judged_by_its_lists(
 
 
 @pytest.mark.parametrize(
-    ("value", "added"), [("1:640", True), ("1/640", True), ("4.0", True), ("3", False), ("1:64", False)]
-)
+    ("value", "added"),
+    [
+        ("1:640", True), ("1/640", True), ("4.0", True), ("3", False), ("1:64", False), (">1:1280", True),
+        (">1/1280", True), (">50", True), ("50", False), ("<1:1280", False),
+    ],
+)  # fmt: skip
 async def test_a_reflex_knows_a_grade_or_titre_by_its_words(database_url: str, value: str, added: bool) -> None:
     reflex = """
 [[reflex]]
@@ -181,7 +185,7 @@ name = "what a high titre asks for"
 test = "MG"
 kind = "reflex"
 add = ["K"]
-words = ["4", "1:640"]
+words = ["4", "1:640", ">1:1280", ">50"]
 reason = "which it is"
 """
     async with laboratory(database_url) as lab:
