@@ -43,6 +43,7 @@ from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.ids import instant_of
+from interface.store.routes import AHEAD
 from interface.store.versions import last_version
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
@@ -87,13 +88,15 @@ class KnownResult:
 
 @dataclass(frozen=True, slots=True)
 class Led:
-    """A follow-up whose result answers an order item. `changed_at`: it has its state since; `by_person`: one asked."""
+    """A follow-up whose result answers an order item. `made_at`: by the database's clock, which has its transaction's
+    begin; `changed_at`: it has its state since; `by_person`: one asked."""
 
     id: UUID
     item_id: str
     result_id: UUID
     depth: int
     state: FollowUpState
+    made_at: datetime
     changed_at: datetime
     kind: FollowUpKind = FollowUpKind.RERUN
     dilution: Decimal | None = None  # the factor; None also where it was left to the analyzer
@@ -104,8 +107,12 @@ class Led:
         return self.state in (FollowUpState.REQUESTED, FollowUpState.SENT)
 
     def asked_before(self, came: datetime) -> bool:
-        """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows."""
-        return instant_of(self.id) + _MILLISECOND <= came
+        """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows. But
+        ids go on after those of a clock that was ahead, and may be of a time that is to come."""
+        asked_at = instant_of(self.id)
+        if asked_at > self.made_at + AHEAD:
+            asked_at = self.made_at
+        return asked_at + _MILLISECOND <= came
 
     def told(self, before: datetime) -> bool:
         """Whether an analyzer was told of it before then, and nothing has answered it."""
@@ -252,7 +259,7 @@ _LED = """
 SELECT f.*
 FROM lab.order_item i
 CROSS JOIN LATERAL (
-    SELECT id, order_item_id::text, result_id, depth, state, updated_at, kind, dilution,
+    SELECT id, order_item_id::text, result_id, depth, state, created_at, updated_at, kind, dilution,
            actor_kind IN ('user', 'client') AS by_person
     FROM lab.follow_up
     WHERE order_item_id = i.id AND (state <> 'cancelled' OR (kind = 'dilution' AND EXISTS (
@@ -289,10 +296,11 @@ async def _led(connection: Connection, specimen_ids: Collection[UUID]) -> dict[s
     """The follow-ups of the specimens' items, by item."""
     led: dict[str, tuple[Led, ...]] = {}
     for row in await connection.fetch(_LED, list(specimen_ids)):
-        id_, item_id, result_id, depth, state, changed_at, kind, dilution, by_person = row
+        id_, item_id, result_id, depth, state, made_at, changed_at, kind, dilution, by_person = row
         one = Led(
-            id_, item_id, result_id, depth, FollowUpState(state), changed_at, FollowUpKind(kind), dilution, by_person
-        )
+            id_, item_id, result_id, depth, FollowUpState(state), made_at, changed_at, FollowUpKind(kind), dilution,
+            by_person,
+        )  # fmt: skip
         led[item_id] = (*led.get(item_id, ()), one)
     return led
 

@@ -166,9 +166,9 @@ class Paper:
         effects = effects_of(decided, self.catalogue)
         self.reported |= dict(effects.reported)
         for row in effects.follow_ups:
+            made = datetime.now(UTC)
             one = Led(
-                row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED, datetime.now(UTC),
-                row.kind,
+                row.id, str(row.order_item_id), row.result_id, row.depth, FollowUpState.REQUESTED, made, made, row.kind
             )  # fmt: skip
             if (str(row.result_id), row.rule) not in self.led:
                 self.led[str(row.result_id), row.rule] = one

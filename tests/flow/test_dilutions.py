@@ -121,7 +121,8 @@ async def test_a_rule_may_ask_for_the_factor(database_url: str) -> None:
 
 def led(kind: FollowUpKind, dilution: str | None = None) -> Led:
     factor = None if dilution is None else Decimal(dilution)
-    return Led(uuid7(), "1", uuid7(), 1, FollowUpState.SENT, datetime(2026, 1, 2, tzinfo=UTC), kind, factor)
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    return Led(uuid7(), "1", uuid7(), 1, FollowUpState.SENT, at, at, kind, factor)
 
 
 RERUN, TEN, FIVE = led(FollowUpKind.RERUN), led(FollowUpKind.DILUTION, "10"), led(FollowUpKind.DILUTION, "5")

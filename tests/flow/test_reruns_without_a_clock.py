@@ -3,6 +3,7 @@ what came before is none. Its messages say nothing by which the one could be tol
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,7 @@ from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.domain.routing import DispatchState
 from interface.flow import follow_ups
 from interface.flow.replay import replay
+from interface.store.ids import uuid7
 from tests.flow.dispatching import ask, say, tell
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
@@ -65,6 +67,20 @@ async def test_the_result_of_a_rerun_ends_it_whatever_it_says(lab: Laboratory, v
     assert await state(lab) == ("in_progress", ["new resulted", "rerun accepted"], "sent")
     await measured(lab, value, "C2")
     assert await runs(lab) == [("1.0", False), (value, True)]
+    assert await state(lab) == ("completed", ["new resulted", "rerun resulted"], "done")
+
+
+async def test_its_result_ends_it_also_where_ids_go_on_after_those_of_a_clock_that_was_ahead(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes links over goes on after what waits, up to a day ahead of its clock."""
+    ahead = time.time_ns() // 1_000_000 + 12 * 3_600_000
+    await first_run(lab)
+    with monkeypatch.context() as then:
+        then.setattr("interface.store.follow_ups.uuid7", lambda: uuid7(ahead))
+        await asked(lab, told=True)
+    await measured(lab, "1.1", "C2")
+    assert await runs(lab) == [("1.0", False), ("1.1", True)]
     assert await state(lab) == ("completed", ["new resulted", "rerun resulted"], "done")
 
 
