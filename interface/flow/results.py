@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ from interface.store.ids import instant_of
 from interface.store.migrate import gate
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
+from interface.store.routes import AHEAD
 from interface.store.rules import add_shadow
 from interface.store.stored_messages import StoredMessage, read_heads, with_frames
 from interface.store.surroundings import ordered_at_once
@@ -177,8 +179,7 @@ class ResultWorker:
         """Claim one window of messages, decode them and begin to decide them; returns how many were claimed."""
         claims = await self._claimed()
         if claims:
-            oldest = instant_of(min(claim.message_id for claim in claims))
-            self._waited_s = (datetime.now(UTC) - oldest).total_seconds()
+            self._waited_s = _waited_s(min(claim.message_id for claim in claims))
             before, window = list(self._windows), _Window(claims)
             self._windows.append(window)
             try:
@@ -515,6 +516,12 @@ class ResultWorker:
         log.info("message settled", action="message.settled", link=work.link.name, message_id=str(work.message.id),
                  settled=outcome.settled, results=len(outcome.versions), controls=len(outcome.controls),
                  held=len([version for version in outcome.versions if version.alike.held]))  # fmt: skip
+
+
+def _waited_s(message_id: UUID) -> float:
+    """How long a message has waited. Ids go on after those of a clock that was ahead: then nobody knows."""
+    waited = datetime.now(UTC) - instant_of(message_id)
+    return waited.total_seconds() if waited > -AHEAD else math.inf
 
 
 def _note_clocks(works: Sequence[Work]) -> None:

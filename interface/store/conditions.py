@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from interface.store.db import Connection
 from interface.store.ids import instant_of
+from interface.store.routes import AHEAD
 
 PARKED_DAYS = 7  # so far back messages are looked at
 
@@ -69,14 +69,19 @@ select current_setting('server_version') as version, clock_timestamp() as now,
                   where xact_start is not null and backend_type = 'client backend'), 0)::float8 as longest_s,
        (select age(datfrozenxid) from pg_database where datname = current_database())::bigint as frozen_age,
        (select count(*) from lab.queue) as waiting,
-       (select min(message_id::text) from lab.queue) as oldest
+       oldest.message_id as oldest, oldest.not_before as due
+from (select) as one left join lateral (select * from lab.queue order by message_id limit 1) as oldest on true
 """
 
 
 async def of_server(system: Connection) -> Server:
-    """The connection is the system's: it sees the queue, and no organization's rows."""
+    """The connection is the system's: it sees the queue, and no organization's rows. Ids go on after those of a clock
+    that was ahead: then since when the message is due tells how long it waits."""
     row = await system.fetchrow(_OF_SERVER)
     assert row is not None  # noqa: S101
     fields = dict(row.items())
-    oldest = fields.pop("oldest")
-    return Server(**fields, oldest_waiting_at=instant_of(UUID(oldest)) if oldest else None)
+    oldest, due = fields.pop("oldest"), fields.pop("due")
+    since = instant_of(oldest) if oldest else None
+    if since is not None and since > row["now"] + AHEAD:
+        since = min(due, row["now"])
+    return Server(**fields, oldest_waiting_at=since)

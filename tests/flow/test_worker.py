@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +17,12 @@ from interface.domain.qc_lots import Used
 from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import around, outcome, results
 from interface.flow.context import LinkContext
-from interface.flow.courtesy import Courtesy
+from interface.flow.courtesy import PATIENCE_S, Courtesy
 from interface.flow.intake import LinkIntake
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
-from interface.store import ids
+from interface.store import conditions, ids
 from interface.store import results as store
 from interface.store.db import Connection
 from interface.store.journal import Journal
@@ -258,6 +259,36 @@ async def test_what_waits_is_not_overtaken_after_a_start_whose_clock_is_behind(
         await journal.stop()
         [result] = await lab.results()
         assert result.value == "8.0"
+
+
+async def test_what_is_dated_ahead_is_not_taken_for_what_has_just_come(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what comes within a day after a start that goes on after it: while links send without an end it would be
+    decided in a fiftieth of the time, however long it has waited."""
+    async with laboratory(database_url) as lab:
+        await lab.order("S1", "WBC")
+        waited: list[float] = []
+        turn = Courtesy.turn
+
+        async def noted(own: Courtesy, waited_s: float, work: Callable[[], Awaitable[object]]) -> object:
+            waited.append(waited_s)
+            return await turn(own, waited_s, work)
+
+        monkeypatch.setattr(Courtesy, "turn", noted)
+        with monkeypatch.context() as then:
+            real = time.time_ns
+            then.setattr(ids, "_last_ms", -1)
+            then.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+            await lab.send(message(*RECORDS))
+        await lab.owner.execute("update lab.queue set not_before = now() - interval '10 minutes'")
+        async with lab.database.system() as system:
+            server = await conditions.of_server(system)
+        assert server.oldest_waiting_at is not None
+        assert timedelta(minutes=10) <= server.now - server.oldest_waiting_at < timedelta(minutes=11)
+        await lab.settle()
+        assert [settled for _, settled in await lab.messages()] == ["released"]
+        assert waited and min(waited) >= PATIENCE_S
 
 
 async def test_messages_of_different_specimens_are_decided_in_one_transaction_and_those_of_one_in_their_order(
