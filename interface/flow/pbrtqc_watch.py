@@ -31,6 +31,7 @@ from interface.store import pbrtqc as store
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of, of_int, uuid7, uuid7_floor
 from interface.store.pbrtqc import Candidate, Counted, Event, Revision, State
+from interface.store.routes import AHEAD
 
 FOLLOW_S: Final = 5.0
 SETTLE_S: Final = 5.0
@@ -66,7 +67,7 @@ class PatientWatch:
         """Look at what has been decided since; how many values were counted. Raises StoreError."""
         now, done = self._rounds.get(organization_id, 0), 0
         back = AGAIN_AT_START_S if now == 0 else AGAIN_S if now % AGAIN_EVERY == 0 else 0.0
-        before = uuid7_floor(self._clock() - timedelta(seconds=SETTLE_S))
+        before = self._end()
         after: UUID | None = None
         while True:
             counted, after = await self._page(organization_id, after, before, back)
@@ -75,6 +76,12 @@ class PatientWatch:
                 self._rounds[organization_id] = now + 1
                 return done
             await asyncio.sleep(0)
+
+    def _end(self) -> UUID:
+        """Up to where it is looked. Of ids that go on after those of a clock that was ahead none says when it was made:
+        all there are, what is committed later is found when the last minutes are read again."""
+        now, newest = self._clock(), uuid7()
+        return newest if instant_of(newest) > now + AHEAD else uuid7_floor(now - timedelta(seconds=SETTLE_S))
 
     async def alarms(self, organization_id: UUID) -> dict[str, int]:
         """How many alarms are open, by mode. Raises StoreError."""
@@ -92,6 +99,8 @@ class PatientWatch:
                     return 0, None
                 if after is None:
                     first = min(use.state.cursor_id for use in uses)
+                    if first > before:  # of such ids, or of a clock that was ahead: what comes now is before it
+                        first, back_s = before, max(back_s, AGAIN_S)
                     after = uuid7_floor(instant_of(first) - timedelta(seconds=back_s)) if back_s else first
                 until = min(before, uuid7_floor(instant_of(after) + timedelta(seconds=SLICE_S)))
                 last = await store.page_end(connection, after, until, BATCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from interface.domain.pbrtqc_plan import Stamp
 from interface.errors import StoreUnavailable
 from interface.flow import pbrtqc, pbrtqc_watch
 from interface.flow.pbrtqc_watch import SETTLE_S, PatientWatch, follow_all, watch_patients
+from interface.store import ids
 from interface.store import pbrtqc as store
 from interface.store.ids import uuid7
 from tests.flow.controls import Bench, bench
@@ -92,6 +94,33 @@ async def test_an_alarm_holds_the_next_patients_until_a_person_ends_it(database_
         await send(at, 10, D1="140")
         assert (await at.said())["D1"] == FINAL
         assert await watch.follow(lab.organization_id) == 1 and (await counted(lab))[-1] == "D1"
+
+
+async def test_values_are_counted_also_while_ids_go_on_after_those_of_a_clock_that_was_ahead(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes links over goes on after what waits: nothing was seen of a shift for up to a day."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab)
+        await holding(lab)
+        await at.control(300)
+        watch, real = PatientWatch(lab.database, later), time.time_ns
+        assert await watch.follow(lab.organization_id) == 0
+        monkeypatch.setattr(ids, "_last_ms", -1)
+        with monkeypatch.context() as then:
+            then.setattr(time, "time_ns", lambda: real() + 6 * 3600 * 10**9)
+            uuid7()
+        await send(at, 60, A1="139", A2="140", A3="141", A4="140")
+        assert await watch.follow(lab.organization_id) == 4
+        await send(at, 50, B1="150")
+        assert await watch.follow(lab.organization_id) == 1
+        monkeypatch.setattr(ids, "_last_ms", -1)  # another process, when nothing waits
+        await send(at, 45, B2="151")
+        assert await watch.follow(lab.organization_id) == 1
+        assert await watch.follow(lab.organization_id) == 0
+        await send(at, 30, C1="140")
+        assert (await at.said())["C1"] == FAILED
+        assert await counted(lab) == ["A1", "A2", "A3", "A4", "B1", "B2"]
 
 
 async def test_a_laboratory_that_cannot_be_followed_keeps_no_other_from_it(
