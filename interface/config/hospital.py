@@ -9,9 +9,7 @@ from interface.settings import LinkRole, OrderReply, Transport, TransportType
 
 _OWN_KEYS = ("authority", "authorities", "order_reply")
 # About results and whose they are: a hospital sends none.
-_ANALYZER_KEYS = (
-    "analyzer", "rules", "unsolicited", "barcode", "specimen_window_days", "control_ids", "name_mismatch", "leniencies",
-)  # fmt: skip
+_ANALYZER_KEYS = ("analyzer", "rules", "unsolicited", "barcode", "control_ids", "name_mismatch", "leniencies")
 _LONGEST = 200
 
 

@@ -252,7 +252,9 @@ class _Desk:
                 raise OrderError(["the message names no patient"])
             patient_id, warnings = await hospital_patients.ordered_for(self.connection, self.actor, self.said.person)
             self.faults += warnings
-            self.batch = Batch(self.actor, patient_id, self.request.link.link_id, self.request.message_id)
+            link, message_id = self.request.link, self.request.message_id
+            days = link.settings.specimen_window_days
+            self.batch = Batch(self.actor, patient_id, link.link_id, message_id, days)
         return self.batch
 
     def _not_done(self, asked: tuple[OrderRequest, ...], error: LaboraError) -> list[Answered]:

@@ -70,12 +70,14 @@ class Placing:
 
 @dataclass(slots=True)
 class Batch:
-    """What is placed together, for one patient. `order_id`: the order that was made of it."""
+    """What is placed together, for one patient. `window_days`: open specimens are meant for so long, 0: always;
+    `order_id`: the order that was made of it."""
 
     actor: Actor
     patient_id: UUID
     link_id: UUID | None = None
     message_id: UUID | None = None
+    window_days: int = WINDOW_DAYS
     order_id: UUID | None = None
     # Those without barcodes, by what they are: the specimen and its order
     tubes: dict[tuple[object, ...], tuple[UUID, UUID]] = field(default_factory=dict)
@@ -310,8 +312,9 @@ async def _usable(
         raise OrderError(["the barcode is on an open specimen of another patient"], conflict=True)
     if wanted.type and one.type and wanted.type != one.type:
         raise OrderError([f"the barcode is on a specimen of type {one.type}"], conflict=True)
-    if datetime.now(UTC) - one.known_since > timedelta(days=WINDOW_DAYS):
-        text = f"the barcode is on an open specimen of more than {WINDOW_DAYS} days ago, which is to be closed first"
+    days = batch.window_days
+    if days and datetime.now(UTC) - one.known_since > timedelta(days=days):
+        text = f"the barcode is on an open specimen of more than {days} days ago, which is to be closed first"
         raise OrderError([text], conflict=True)
     if wanted.collected_at and one.collected_at and abs(wanted.collected_at - one.collected_at) > timedelta(days=1):
         if await rows.begun_on(connection, one.id, tests):

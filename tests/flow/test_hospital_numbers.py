@@ -142,3 +142,15 @@ async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospi
     )
     late = await his.oml(*order("5", "GLU", barcode="B-1"))
     assert (late.controls, "61 days" in late.words[0] or "60 days" in late.words[0]) == (["UA"], True)
+
+
+@pytest.mark.parametrize(("days", "answer"), [(0, "OK"), (365, "OK"), (30, "UA")])
+async def test_tubes_are_added_to_for_as_long_as_the_link_says(database_url: str, days: int, answer: str) -> None:
+    """A serum is kept for years where its number is nobody else's: nothing could be ordered on it after 60 days,
+    whatever the laboratory had said of its barcodes."""
+    async with hospital(database_url, specimen_window_days=days) as his:
+        await his.oml(*order("1", "K", barcode="B-1"))
+        await his.lab.owner.execute("update lab.specimen set created_at = created_at - interval '61 days'")
+        said = await his.oml(*order("2", "NA", barcode="B-1"))
+        assert said.controls == [answer]
+        assert not said.words or f"more than {days} days" in said.words[0]
