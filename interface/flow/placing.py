@@ -385,9 +385,12 @@ async def _retest(
     tests, problems = await orders.expand(connection, [NewSpecimen(asked.tests)])
     if problems:
         raise OrderError(problems)
-    on = list(dict.fromkeys(item.specimen_id for item in items if item.specimen_id and item.status not in CLOSED_ITEM))
-    gone = [item for item in items if item.test_id not in tests[0] and item.status not in CLOSED_ITEM]
-    of = {item.specimen_id: item.order_id for item in items}
+    waits = [item for item in items if item.status not in CLOSED_ITEM]
+    gone = [item for item in waits if item.test_id not in tests[0]]
+    # What is measured on an aliquot was ordered on its tube.
+    whole = await rows.parted_from(connection, [item.specimen_id for item in waits if item.specimen_id])
+    of = {whole[item.specimen_id]: item.order_id for item in waits if item.specimen_id}
+    on = list(of)
     found: list[UUID] = []
     before = await rows.nobodys(connection, on, tests[0])
     for specimen_id in on:

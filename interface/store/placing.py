@@ -69,6 +69,12 @@ class Tube:
     known_since: datetime  # received, or made with its order: the later
 
 
+# A tube and what was parted from it: what was ordered on the one may be measured on the other.
+_PARTS = """
+with recursive part (id) as (
+    select unnest($1::uuid[]) union select s.id from part join lab.specimen s on s.parent_id = part.id
+)
+"""
 _PLACED = """
 select p.id, p.number, p.authority, p.group_number, p.group_authority, p.order_id, p.filler_number, p.content,
        p.first_content, p.ended_by, p.ended_at is not null as ended
@@ -158,12 +164,9 @@ async def nobodys(connection: Connection, specimen_ids: Iterable[UUID], test_ids
     """The items of these tests on the specimens that wait or are done, and for which no number ever stood: a member of
     staff has ordered them, or a rule."""
     rows = await connection.fetch(
-        """
-        select i.id from lab.order_item i
-        where i.specimen_id = any($1::uuid[]) and i.test_id = any($2::uuid[])
-          and i.status not in ('cancelled', 'rejected')
-          and not exists (select from lab.placer_item p where p.order_item_id = i.id)
-        """,
+        f"""{_PARTS} select i.id from part join lab.order_item i on i.specimen_id = part.id
+        where i.test_id = any($2::uuid[]) and i.status not in ('cancelled', 'rejected')
+          and not exists (select from lab.placer_item p where p.order_item_id = i.id)""",  # noqa: S608 - a constant
         list(specimen_ids),
         list(test_ids),
     )
@@ -295,22 +298,37 @@ async def _tubes(connection: Connection, condition: str, value: object) -> list[
 
 
 async def items_on(connection: Connection, specimen_id: UUID, test_ids: Iterable[UUID]) -> dict[UUID, UUID]:
-    """Of the tests that are ordered on the specimen, and neither cancelled nor rejected, the latest item of each."""
+    """The items of these tests on the specimen, or on a part of it, that are not closed."""
     rows = await connection.fetch(
-        "select test_id, id from lab.order_item where specimen_id = $1 and test_id = any($2::uuid[])"
-        " and status not in ('cancelled', 'rejected') order by id",
-        specimen_id,
+        f"""{_PARTS} select i.test_id, i.id from part join lab.order_item i on i.specimen_id = part.id
+        where i.test_id = any($2::uuid[]) and i.status not in ('cancelled', 'rejected') order by i.id""",  # noqa: S608
+        [specimen_id],
         list(test_ids),
     )
     return {row["test_id"]: row["id"] for row in rows}
 
 
+async def parted_from(connection: Connection, specimen_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Of each specimen the one that it was parted from in the beginning; of most it is itself."""
+    rows = await connection.fetch(
+        """
+        with recursive up (id, at) as (
+            select id, id from unnest($1::uuid[]) as asked (id)
+            union select up.id, s.parent_id from up join lab.specimen s on s.id = up.at where s.parent_id is not null
+        )
+        select up.id, up.at from up join lab.specimen s on s.id = up.at where s.parent_id is null
+        """,
+        list(specimen_ids),
+    )
+    return {row["id"]: row["at"] for row in rows}
+
+
 async def begun_on(connection: Connection, specimen_id: UUID, test_ids: Iterable[UUID]) -> bool:
     """Whether one of the tests is being measured on the specimen, or has been."""
     begun: bool = await connection.fetchval(
-        "select exists (select from lab.order_item where specimen_id = $1 and test_id = any($2::uuid[])"
-        " and status in ('in_progress', 'completed', 'verified'))",
-        specimen_id,
+        f"""{_PARTS} select exists (select from part join lab.order_item i on i.specimen_id = part.id
+        where i.test_id = any($2::uuid[]) and i.status in ('in_progress', 'completed', 'verified'))""",  # noqa: S608
+        [specimen_id],
         list(test_ids),
     )
     return begun

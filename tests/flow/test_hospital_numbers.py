@@ -154,3 +154,23 @@ async def test_tubes_are_added_to_for_as_long_as_the_link_says(database_url: str
         said = await his.oml(*order("2", "NA", barcode="B-1"))
         assert said.controls == [answer]
         assert not said.words or f"more than {days} days" in said.words[0]
+
+
+async def test_what_is_changed_of_an_order_is_not_ordered_again_on_each_part_of_its_tube(his: Hospital) -> None:
+    """Whatever an XO said, each test was ordered on the tube and on the aliquot, and measured twice."""
+    await his.oml(*order("1", "BMP", barcode="B-1"))
+    [made] = await his.orders()
+    tube = made.items[0].specimen_id
+    assert tube is not None
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await specimens.receive(connection, his.lab.director, tube)
+        await specimens.aliquot(connection, his.lab.director, tube, barcode="B-1-1", tests=("K",))
+    before = (await his.tests())[0]
+    assert {one[2] for one in before if one[0] == "K"} == {"B-1-1"}
+    tubes = {one[2] for one in before}
+    assert (await his.oml(*order("1", "BMP", control="XO", priority="S", barcode="B-1"))).controls == ["XR"]
+    assert (await his.oml(*order("2", "K", barcode="B-1"))).controls == ["OK"], "nor by another number"
+    assert (await his.tests())[0] == before
+    assert (await his.oml(*order("2", "MG", control="XO", spm=""))).controls == ["XR"], "on the tube"
+    assert [one for one in (await his.tests())[0] if one not in before] == [("MG", "received", "B-1")]
+    assert tubes == {"B-1", "B-1-1"}
