@@ -40,6 +40,7 @@ async def tell_of_orders(
 ) -> int:
     """One pass, in the caller's transaction; returns how many messages were made."""
     if not roster.wishes:
+        await notices.nobody_asks(connection)
         return 0
     found = await notices.happened(connection, organization_id)
     made = [message for one in found for message in _messages(laboratory, alerts, roster, one)]

@@ -13,6 +13,7 @@ from interface.store.db import Connection
 
 ROWS = 200  # of the feed at once
 _COUNTER = "notices"
+_ASLEEP = -1  # its value where nobody asks
 _KINDS = ("order", "result", "specimen")
 
 # The newest test of an order (`l`) that was ordered since its ward was told that all of it is reported, by the time in
@@ -70,24 +71,34 @@ class Happened:
 
 
 async def happened(connection: Connection, organization_id: UUID) -> list[Happened]:
-    """What has happened since the last call and was never noted; noted in the caller's transaction. The first call
-    finds nothing: what happened before is no news."""
+    """What has happened since the last call and was never noted; noted in the caller's transaction. The first call, and
+    the first after `nobody_asks`, finds nothing: what happened before is no news."""
     await connection.execute(
-        """insert into lab.counter (organization_id, name, value)
-           values ($1, $2, (select coalesce(max(seq), 0) from lab.outbox where seq is not null))
-           on conflict do nothing""",
-        organization_id, _COUNTER,
+        """insert into lab.counter (organization_id, name, value) values ($1, $2, $3) on conflict do nothing""",
+        organization_id, _COUNTER, _ASLEEP,
     )  # fmt: skip
     position: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
-    rows = await changes.after(connection, position, ROWS, _KINDS)
     of_critical = await connection.fetch(_CRITICAL, sorted(CRITICAL))
     found = [(row["what"], row["record_id"], row["order_id"]) for row in of_critical]
-    if rows:
+    if position == _ASLEEP:
+        await _go_on(connection, await changes.last_position(connection))
+        await _noted(connection, organization_id, found)
+        return []
+    if rows := await changes.after(connection, position, ROWS, _KINDS):
         until = rows[-1].position
         of_orders = await connection.fetch(_ORDERS, position, until)
         found += [(row["what"], row["record_id"], row["order_id"]) for row in of_orders]
-        await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, until)
+        await _go_on(connection, until)
     return await _noted(connection, organization_id, list(dict.fromkeys(found)))
+
+
+async def nobody_asks(connection: Connection) -> None:
+    """Nobody is told of orders now: what happens from here on is no news to who asks for it later."""
+    await connection.execute("update lab.counter set value = $2 where name = $1 and value <> $2", _COUNTER, _ASLEEP)
+
+
+async def _go_on(connection: Connection, position: int) -> None:
+    await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, position)
 
 
 async def _noted(

@@ -26,6 +26,7 @@ async def called(lab: Laboratory) -> int:
 async def ordered(lab: Laboratory) -> None:
     await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})
     await lab.order("S-1", "K", at=datetime.now(UTC) - timedelta(hours=1))
+    assert await called(lab) == 0, "what happened before is no news"
 
 
 async def test_when_a_person_releases_it(database_url: str) -> None:

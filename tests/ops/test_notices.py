@@ -135,6 +135,34 @@ async def test_a_critical_result_calls_the_ward_once_it_is_released_and_never_wh
     assert order_id
 
 
+async def test_what_happened_while_no_notice_was_configured_is_no_news(telling: Telling) -> None:
+    ward = Ward(telling, await found(telling.database, telling.organization.id))
+
+    async def happens() -> None:
+        for critical in (False, True):
+            order_id, result_id, _ = await ward.order()
+            await release(ward, order_id, result_id)
+            if critical:
+                version = await ward.laboratory.version(result_id, "2.1", 2, ResultStatus.FINAL, (), flags=("LL",))
+                await ward.did("update lab.result set version_id = $2, version = 2 where id = $1", result_id, version)
+                async with telling.transaction() as connection:
+                    judged = Judged(result_id, version, critical=True, fresh=True)
+                    await criticals.open_for(connection, ward.laboratory.technologist, [judged])
+
+    await happens()
+    assert await ward.told() == []
+    await happens()
+    assert len(await ward.told()) == 3
+    ward.roster = Roster()
+    assert await ward.told() == []
+    await happens()
+    assert await ward.told() == []
+    ward.roster = Roster(wishes=(WARD,))
+    assert await ward.told() == []
+    await happens()
+    assert len(await ward.told()) == 3
+
+
 async def test_a_practitioner_is_told_of_what_they_ordered(ward: Ward) -> None:
     contact = (Contact("mail", "dr@x.example"),)
     ward.roster = Roster(wishes=(Wish(contact, frozenset({NoticeKind.FINAL}), practitioner="urn:doctors|77"),))
