@@ -146,7 +146,7 @@ class OrderReport:
     priority: Priority
     ordered_at: datetime
     person: Person | None = None
-    placer_number: str = ""
+    placer_number: str = ""  # of several placers all
     requester: str = ""
     ward: str = ""
     history: str = ""  # what the requester said of the patient

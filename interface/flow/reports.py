@@ -234,7 +234,7 @@ async def _content(connection: Connection, material: Material, settings: ReportS
         ),
         number=order.number, status=report_status(material.view), priority=order.priority,
         ordered_at=order.ordered_at, person=_person(person) if person is not None else None,
-        placer_number=order.placer_number,
+        placer_number=", ".join(material.placers),
         requester=" ".join(filter(None, (requester.given, requester.family))) if requester is not None else "",
         ward=order.ward, history=order.clinical_history,
         tubes=tuple(

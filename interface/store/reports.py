@@ -65,6 +65,7 @@ class Material:
     releasers: dict[UUID, Releaser]  # by version
     departments: dict[str, str]  # by test code
     tubes: tuple[TubeRow, ...]
+    placers: tuple[str, ...]  # the numbers by which it was ordered, the order's own first
 
     @property
     def merged(self) -> tuple[UUID, ...]:
@@ -122,6 +123,18 @@ order by s.collected_at nulls last, s.id
 """
 
 
+# Two wards, or a hospital's two orders, may have ordered on one tube; those of a group are known by the group's number.
+_PLACERS = """
+select p.number from lab.placer_order p
+where p.id in (
+    select q.id from lab.placer_order q where q.order_id = $1
+    union select w.placer_order_id from lab.order_item i join lab.placer_item w on w.order_item_id = i.id
+    where i.order_id = $1 and w.dropped_at is null)
+  and p.ended_at is null and p.group_number <> all($2::text[])
+order by p.created_at, p.id
+"""
+
+
 async def material(connection: Connection, order_id: UUID, audience: Audience) -> Material | None:
     """What `audience`, which is no staff, may see of an order; None when there is no such order."""
     found = await find_reports(connection, OrderFilter(ids=(order_id,)), audience)
@@ -140,6 +153,7 @@ async def material(connection: Connection, order_id: UUID, audience: Audience) -
         await _releasers(connection, [one.version_id for one in view.results]),
         await _departments(connection, codes),
         await _tubes(connection, order_id, [id for id in named if id is not None]),
+        await _placers(connection, view),
     )
 
 
@@ -163,6 +177,12 @@ async def _departments(connection: Connection, codes: Iterable[str]) -> dict[str
 
 async def _tubes(connection: Connection, order_id: UUID, ids: Sequence[UUID]) -> tuple[TubeRow, ...]:
     return tuple(TubeRow(**dict(row.items())) for row in await connection.fetch(_TUBES, order_id, ids))
+
+
+async def _placers(connection: Connection, view: ReportView) -> tuple[str, ...]:
+    own = [view.order.placer_number] if view.order.placer_number else []
+    rows = await connection.fetch(_PLACERS, view.order.id, own)
+    return tuple(dict.fromkeys((*own, *(row["number"] for row in rows))))
 
 
 # ---- versions -------------------------------------------------------------------------------------------------------

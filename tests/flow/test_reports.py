@@ -23,8 +23,10 @@ from interface.domain.views import Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import people, reports, review, specimens
 from interface.flow.correction import NewValue
+from interface.flow.orders import NewSpecimen
+from interface.flow.placing import Batch, PlacedTube, PlacerNumber, Placing, place
 from interface.render import report_json
-from interface.store import changes
+from interface.store import changes, lab_changes
 from interface.store import reports as rows
 from interface.store.db import Connection, Database
 from interface.store.lab import released_before
@@ -231,6 +233,24 @@ async def test_every_change_that_an_emr_sees_is_a_version(
     assert await due(laboratory, placed.id)
     first, second = await contents(laboratory, placed.id)
     assert first.content != second.content and not await due(laboratory, placed.id)
+
+
+async def test_who_ordered_on_a_tube_that_was_there_finds_their_own_number_on_the_report(
+    laboratory: Laboratory,
+) -> None:
+    placed = await laboratory.order(order(placer_number="P-1"))
+    await done(laboratory, review.release, await laboratory.result(placed))
+    [report] = await contents(laboratory, placed.id)
+    assert report.placer_number == "P-1" and placed.patient_id is not None
+    batch = Batch(laboratory.technologist, placed.patient_id)
+    tube = PlacedTube(NewSpecimen((), placed.items[0].barcode))
+    for number, group in (("A-2", ""), ("A-3", "G-1"), ("A-4", "P-1")):
+        async with transaction(laboratory) as connection:
+            await lab_changes.lock_orders(connection, laboratory.organization_id)
+            asked = Placing(PlacerNumber(number, "urn:x"), ("WBC",), (tube,), PlacerNumber(group, "urn:x"))
+            await place(connection, batch, asked)
+    *_, report = await contents(laboratory, placed.id)
+    assert report.placer_number == "P-1, A-2, A-3"
 
 
 async def test_a_specimen_that_was_rejected_is_reported_without_a_result(laboratory: Laboratory) -> None:
