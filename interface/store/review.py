@@ -13,6 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from interface.domain.model import RELEASED, HoldReason, Priority
+from interface.domain.values import signed
 from interface.domain.views import Audience, ResultView
 from interface.store.changes import TELL_RUNS
 from interface.store.db import Connection
@@ -98,8 +99,7 @@ select {VERSION_COLUMNS}, r.updated_at, coalesce(o.priority, 'routine') as prior
     concat_ws(', ', nullif(p.family, ''), nullif(p.given, '')) as patient_name,
     case when r.pending_version_id is null then r.created_at else v.created_at end as waiting_since,
     r.held = '{{}}' and c.verified_by is not null as verified,
-    case when r.pending_version_id is null then '' else concat_ws(' ', case when starts_with(c.value, c.comparator)
-        then '' else c.comparator end || c.value, nullif(c.unit, '')) end as reported
+    r.pending_version_id is not null as changed, c.comparator as sign, c.value as released, c.unit as released_unit
 {_FROM} {_PAGE}"""
 _COUNTS = f"""
 select reason, count(*) as results {_FROM.replace("where", "cross join lateral unnest(case when v.held = '{}' then array[''] else v.held end) as reason where", 1)}
@@ -121,7 +121,8 @@ async def waiting(connection: Connection, filter: QueueFilter) -> list[Waiting]:
     return [
         Waiting(
             read_result(row, Audience.STAFF), Priority(row["priority"]), row["ward"], row["patient_name"],
-            row["waiting_since"], row["verified"], row["reported"],
+            row["waiting_since"], row["verified"],
+            f"{signed(row['sign'], row['released'])} {row['released_unit']}".strip() if row["changed"] else "",
         )
         for row in rows
     ]  # fmt: skip

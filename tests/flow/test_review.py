@@ -14,6 +14,7 @@ from interface.domain.review import ACCEPTABLE, Refusal, ReviewError
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
 from interface.flow import review
 from interface.store import lab
+from interface.store import review as rows
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from tests.conftest import Organization
@@ -276,3 +277,18 @@ async def test_nothing_is_released_on_an_item_that_is_closed(laboratory: Laborat
     assert caught.value.refusal is Refusal.CONFLICT
     assert await history(laboratory, result_id) == [(1, "preliminary", "13.5")]
     assert await laboratory.count("outbox", "entity_id = $1", result_id) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"), [(ValueKind.RATIO, "<1:10", "<1:10 g/dL"), (ValueKind.NUMERIC, "5", "<5 g/dL")]
+)
+async def test_who_decides_about_a_change_reads_what_is_released_with_its_sign_once(
+    laboratory: Laboratory, kind: ValueKind, value: str, said: str
+) -> None:
+    result_id = await laboratory.result(
+        await laboratory.order(), value, status=ResultStatus.FINAL, kind=kind, comparator="<"
+    )
+    await laboratory.change(result_id, value.replace("<", ""), kind=kind)
+    async with transaction(laboratory) as connection:
+        [waits] = await rows.waiting(connection, rows.QueueFilter(rows.Queue.CHANGED))
+    assert waits.reported == said
