@@ -17,12 +17,14 @@ from interface.store.criticals import CriticalView, EventView
 
 
 async def list_criticals(request: web.Request) -> web.StreamResponse:
-    """What is not finished, the longest waiting first; `overdue=true`: what is past its time."""
+    """What is not finished: what is to be told, then what is to be closed, the longest waiting first; `overdue=true`:
+    what is past its time. `more`: than `limit`."""
     query = read_query(request, "api/results/critical", ("overdue",))
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
-        found = await criticals.waiting(connection, overdue=query.flag("overdue"), limit=query.limit)
+        found = await criticals.waiting(connection, overdue=query.flag("overdue"), limit=query.limit + 1)
+    found, more = found[: query.limit], len(found) > query.limit
     await note_read(request, "search", "critical", None, [task.patient_id for task in found], {"query": query.words})
-    return json_response({"criticals": found})
+    return json_response({"criticals": found, "more": more})
 
 
 async def get_critical(request: web.Request) -> web.StreamResponse:
@@ -97,7 +99,13 @@ def _answer(task: CriticalView) -> web.StreamResponse:
 
 _P = Permission
 ROUTES = (
-    Route("GET", "/api/results/critical", list_criticals, Need(_P.RESULT_READ), gives={"criticals": [CriticalView]}),
+    Route(
+        "GET",
+        "/api/results/critical",
+        list_criticals,
+        Need(_P.RESULT_READ),
+        gives={"criticals": [CriticalView], "more": bool},
+    ),
     Route(
         "GET",
         "/api/criticals/{id}",

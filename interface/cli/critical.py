@@ -57,10 +57,14 @@ def critical() -> None:
 def list_criticals(
     context: Context, overdue: bool, limit: int, organization: str | None, username: str | None, as_json: bool
 ) -> None:
-    """List what is not finished, the longest waiting first. Each ! is a time for escalation that has passed."""
-    found = asyncio.run(_find(context.settings, organization, username, overdue, limit))
+    """List what is not finished: what is to be told, then what is to be closed, the longest waiting first. Each ! is a
+    time for escalation that has passed."""
+    found = asyncio.run(_find(context.settings, organization, username, overdue, limit + 1))
+    found, more = found[:limit], len(found) > limit
     if as_json or found:
         emit(found if as_json else critical_table(found), as_json)
+    if more:
+        click.echo(f"the first {limit}; --limit shows more", err=True)
     if not found:
         click.echo("nothing is overdue" if overdue else "nobody is to be told anything", err=True)
 

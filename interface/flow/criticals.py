@@ -251,7 +251,7 @@ async def _done(connection: Connection, actor: Actor, task: CriticalView, state:
 
 
 async def waiting(connection: Connection, *, overdue: bool = False, limit: int = 500) -> list[CriticalView]:
-    """What is not finished, the longest waiting first. `overdue`: past its time and not read back."""
+    """What is not finished, see `store.criticals.find`. `overdue`: past its time and not read back."""
     unfinished = (State.OPEN, State.ATTEMPTED, State.NOTIFIED)
     return await store.find(connection, states=unfinished, overdue=overdue, limit=limit)
 

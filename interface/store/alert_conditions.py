@@ -75,14 +75,22 @@ async def refused_work(connection: Connection) -> dict[str, int]:
 
 
 async def untold_criticals(connection: Connection, limit: int = 500) -> list[UntoldCritical]:
+    """Those of which an alert stands, and the newest `limit`: however many nobody ever told of, the next one is."""
     rows = await connection.fetch(
-        """select t.id, coalesce(o.number, '') as order_number, v.test_name as test
-             from lab.critical_notification t
+        """with t as (
+               select * from lab.critical_notification
+                where state in ('open', 'attempted') or (state = 'notified' and not read_back)
+           )
+           select t.id, coalesce(o.number, '') as order_number, v.test_name as test
+             from t
              join lab.result r on r.id = t.result_id
              join lab.result_version v on v.id = t.result_version_id
              left join lab.lab_order o on o.id = r.order_id
-            where t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back)
-            order by t.created_at limit $1""",
+            where t.id in (select id from t order by created_at desc, id desc limit $1)
+               or exists (select from lab.alert a where a.organization_id = t.organization_id
+                             and a.kind = 'critical_untold' and a.thing = 'critical' and a.subject = t.id::text
+                             and a.recovered_at is null)
+            order by t.created_at, t.id""",
         limit,
     )
     return [UntoldCritical(row["id"], row["order_number"], row["test"]) for row in rows]

@@ -383,7 +383,8 @@ async def find(
     overdue: bool = False,
     limit: int = 500,
 ) -> list[CriticalView]:
-    """Tasks, the longest waiting first. Empty lists ask nothing; `overdue`: past their first time for escalation."""
+    """Tasks, what is to be told before what is only to be closed, of each the longest waiting first. Empty lists ask
+    nothing; `overdue`: past their first time for escalation."""
     rows = await connection.fetch(
         _VIEW
         + """
@@ -391,7 +392,7 @@ async def find(
         and (cardinality($3::text[]) = 0 or t.state = any($3))
         and (not $4 or ((t.escalate_at[1] <= now() or t.created_at > now() + interval '1 minute')
                         and (t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back))))
-        order by t.created_at, t.id limit $5
+        order by t.state = 'notified' and t.read_back, t.created_at, t.id limit $5
         """,
         list(ids),
         list(result_ids),

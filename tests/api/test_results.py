@@ -238,7 +238,10 @@ async def test_another_run_takes_the_place_of_the_one_that_was_reported(
 
 async def test_a_critical_result_is_told_over_rest(bench: Bench, laboratory: Laboratory, token: str) -> None:
     result_id, task_id = await critical(laboratory)
-    (task,) = (await bench.get("/api/results/critical", token)).json["criticals"]
+    said = (await bench.get("/api/results/critical", token)).json
+    (task,), more = said["criticals"], said["more"]
+    await critical(laboratory)
+    assert not more and (await bench.get("/api/results/critical?limit=1", token)).json == said | {"more": True}
     assert (task["id"], task["state"], task["result_id"]) == (str(task_id), "open", str(result_id))
     assert (await bench.get("/api/results/critical?overdue=true", token)).json["criticals"] == []
     path = f"/api/criticals/{task_id}"
@@ -256,7 +259,8 @@ async def test_a_critical_result_is_told_over_rest(bench: Bench, laboratory: Lab
     shown = (await bench.get(path, token)).json
     assert (shown["critical"]["state"], shown["critical"]["notified"]) == ("closed", "ward 3, nurse Meier")
     assert [event["what"] for event in shown["events"]] == ["opened", "attempted", "notified", "closed"]
-    assert (await bench.get("/api/results/critical", token)).json["criticals"] == []
+    (other,) = (await bench.get("/api/results/critical", token)).json["criticals"]
+    assert other["id"] != str(task_id)
 
 
 async def test_only_what_nobody_saw_or_heard_is_withdrawn(bench: Bench, laboratory: Laboratory, token: str) -> None:

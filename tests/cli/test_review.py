@@ -130,6 +130,14 @@ async def test_critical_results_are_listed_with_what_is_overdue(shell: Shell) ->
     assert (await shell.run("critical", "close", task, "--as", "ada")).status == 0, "closed is closed"
 
 
+async def test_that_there_are_more_critical_results_is_said(shell: Shell) -> None:
+    for _ in range(2):
+        await critical(shell)
+    answer = await shell.run("critical", "list", "--limit", "1")
+    assert (len(answer.out.splitlines()), answer.err) == (2, "the first 1; --limit shows more\n")
+    assert (await shell.run("critical", "list", "--limit", "2")).err == ""
+
+
 async def test_all_or_none(shell: Shell) -> None:
     good, held = await result(shell), await result(shell, held=(HoldReason.QC_FAILED,))
     answer = await shell.run("result", "release", good, held, "--all-or-none", "--as", "vera", "--json")

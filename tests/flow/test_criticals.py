@@ -335,6 +335,17 @@ async def test_a_call_is_neither_in_the_future_nor_before_the_value(desk: Desk) 
     assert (await desk.tell(task, Told("ward 3", at=minute, means=Means.IN_PERSON))).notified_at == minute
 
 
+async def test_what_nobody_was_told_stands_before_what_is_only_to_be_closed(desk: Desk) -> None:
+    for _ in range(2):
+        await desk.critical()
+        (task,) = [one for one in await desk.tasks() if one.state is State.OPEN]
+        await desk.tell(task)
+    result_id, _ = await desk.critical()
+    async with desk.transaction() as connection:
+        (first,) = await criticals.waiting(connection, limit=1)
+    assert (first.result_id, first.state) == (result_id, State.OPEN)
+
+
 async def test_who_was_merged_is_called_about_by_the_name_that_the_ward_knows(desk: Desk) -> None:
     await desk.critical()
     laboratory = desk.laboratory

@@ -383,3 +383,38 @@ async def test_a_critical_result_is_called_for_with_no_more_of_the_patient_than_
         told = criticals.Told("ward 3, nurse Meier", read_back=True)
         await criticals.notify(connection, laboratory.technologist, UUID(task), told)
     assert [title for _ in range(2) for title in await center.round(61)] == ["Over: a critical result is to be told"]
+
+
+async def test_a_critical_result_is_called_for_however_many_nobody_has_ever_told(center: Center) -> None:
+    laboratory = await found(center.database, center.organization.id)
+    from interface.flow import criticals
+    from interface.store.criticals import Judged
+
+    async def critical() -> None:
+        result_id = await laboratory.result(await laboratory.order())
+        async with center.database.transaction(center.organization.id) as connection:
+            version = await connection.fetchval("select version_id from lab.result where id = $1", result_id)
+            judged = Judged(result_id, version, critical=True, fresh=True)
+            await criticals.open_for(connection, laboratory.technologist, [judged])
+
+    await critical()
+    async with center.database.transaction(center.organization.id) as connection:
+        await connection.execute(
+            """insert into lab.critical_notification
+                   (id, organization_id, result_id, subject_id, result_version_id, state, created_at)
+               select gen_random_uuid(), organization_id, result_id, gen_random_uuid(), result_version_id, state,
+                      now() - interval '1 month' from lab.critical_notification, generate_series(1, 500)"""
+        )
+
+    async def alerts() -> tuple[int, int]:
+        """How many stand, and how many are over."""
+        await center.round()
+        async with center.database.transaction(center.organization.id) as connection:
+            over = "select count(*) from lab.alert where (recovered_at is not null) = $1"
+            return await connection.fetchval(over, False), await connection.fetchval(over, True)
+
+    standing, _ = await alerts()
+    for more in (1, 2):
+        await critical()
+        assert await alerts() == (standing + more, 0)
+    assert await alerts() == (standing + 2, 0)
