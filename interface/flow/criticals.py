@@ -56,6 +56,9 @@ async def open_for(connection: Connection, actor: Actor, judged: Sequence[Judged
     concerned = [one for one in judged if one.critical or not (one.fresh or one.pending)]
     if not concerned:
         return
+    if again := [one.result_id for one in concerned if not one.fresh]:
+        for subject_id, one in await store.move(connection, again):
+            await _follow(connection, actor, subject_id, one)
     subjects = await store.subjects(connection, [one.result_id for one in concerned])
     first: dict[UUID, Judged] = {}
     later: list[tuple[UUID, Judged]] = []
@@ -86,7 +89,7 @@ async def _follow(connection: Connection, actor: Actor, subject_id: UUID, judged
     action = plan(now, at.told, at.live, at.seen, settled=judged.settled)
     kind = _kind(judged)
     if action is Action.OPEN:
-        await store.insert(connection, actor, [(judged, kind, at.told_id)])
+        await store.insert(connection, actor, [(judged, kind, at.told_id)], subject_id)
     elif action in (Action.AIM, Action.WITHDRAW) and at.live_id is not None and at.live_version_id is not None:
         if action is Action.AIM:
             await store.aim(connection, at.live_id, judged.result_id, judged.version_id, kind)

@@ -82,11 +82,11 @@ _MINUTES = """coalesce(
     (select critical_minutes from lab.review_policy where test_id is null), $2::int[])"""
 _OPEN = f"""
 with i as (
-    select t.*, coalesce(r.order_item_id, r.id) as subject_id, (
+    select t.*, coalesce(t.of_id, r.order_item_id, r.id) as subject_id, (
         select array_agg(now() + make_interval(mins => minutes) order by minutes) from unnest({_MINUTES}) minutes
     ) as escalate_at
-    from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::uuid[], $9::uuid[])
-        as t (id, result_id, version_id, follows_id, kind, event_id, audit_id)
+    from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::uuid[], $9::uuid[], $14::uuid[])
+        as t (id, result_id, version_id, follows_id, kind, event_id, audit_id, of_id)
     join lab.result r on r.id = t.result_id
 ), n as (
     insert into lab.critical_notification (id, organization_id, result_id, subject_id, result_version_id, kind, state,
@@ -107,9 +107,10 @@ from i
 
 
 async def insert(
-    connection: Connection, actor: Actor, opened: Sequence[tuple[Judged, Kind, UUID | None]]
+    connection: Connection, actor: Actor, opened: Sequence[tuple[Judged, Kind, UUID | None]], of: UUID | None = None
 ) -> list[UUID]:
-    """New tasks, each with its first event and its audit row: (version, kind, the task it follows). One statement."""
+    """New tasks, each with its first event and its audit row: (version, kind, the task it follows). One statement.
+    `of`: the subject, where it is known; else what the result answers."""
     ids = [uuid7() for _ in opened]
     await connection.execute(
         _OPEN,
@@ -126,6 +127,7 @@ async def insert(
         actor.id,
         actor.name,
         actor.address,
+        [of for _ in opened],
     )
     return ids
 
@@ -157,6 +159,33 @@ where r.order_id = (select i.order_id from lab.order_item i where i.id = $1) and
 order by r.reportable desc, r.id desc limit 1
 """
 _CLAIMS = "select id, result_id, comparator, value, unit, flags from lab.result_version where id = any($1::uuid[])"
+
+
+# A task names the result that it is about; of a subject the last one says where its chain stands.
+_MOVED = """
+select distinct on (t.subject_id) t.subject_id, coalesce(r.order_item_id, r.id) as now_id, t.result_id,
+    t.result_version_id, t.kind = 'critical' and t.state <> 'withdrawn' as stands, aimed.test_code = v.test_code as same
+from lab.result r join lab.result_version v on v.id = r.version_id
+join lab.critical_notification t on t.result_id = r.id and t.subject_id <> coalesce(r.order_item_id, r.id)
+join lab.result_version aimed on aimed.id = t.result_version_id
+where r.id = any($1::uuid[]) order by t.subject_id, t.id desc
+"""
+_MOVE = """
+update lab.critical_notification set subject_id = $2 where subject_id = $1
+    and not exists (select from lab.critical_notification where subject_id = $2)
+"""
+
+
+async def move(connection: Connection, result_ids: Sequence[UUID]) -> list[tuple[UUID, Judged]]:
+    """Results that answer another order item than before, or one at last, take their tasks along; returned is, with its
+    subject, what is so no more: a result that is another test's now."""
+    gone = []
+    for row in await connection.fetch(_MOVED, result_ids):
+        if row["same"]:
+            await connection.execute(_MOVE, row["subject_id"], row["now_id"])
+        elif row["stands"]:
+            gone.append((row["subject_id"], Judged(row["result_id"], row["result_version_id"], critical=False)))
+    return gone
 
 
 async def subjects(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID, tuple[UUID, bool]]:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from interface.domain.mapping import MapKey, Target, Wanted
-from interface.domain.model import ResultStatus
+from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.review import ReviewError
 from interface.domain.views import ResultView
+from interface.flow import criticals, review
 from interface.flow import maps as flow
-from interface.flow import review
 from interface.flow.correction import NewValue
 from interface.flow.replay import replay
+from interface.store import criticals as critical_rows
 from interface.store import maps
 from interface.store.catalogues import read_catalogue
 from tests.flow.laboratory import Laboratory, laboratory, message
@@ -163,3 +164,63 @@ async def test_what_is_replayed_as_another_test_leaves_the_first_to_be_measured(
     [after] = await lab.results()
     assert (after.id, after.test_code, after.status) == (before.id, "K", PRELIMINARY)
     assert await items(lab) == {"CL": "in_progress", "K": "completed", "CREA": "received"}
+
+
+async def tasks(lab: Laboratory) -> list[tuple[str, str, str, str]]:
+    async with lab.database.organization(lab.organization_id) as connection:
+        return [(one.kind, one.state, one.test_code, one.value) for one in await critical_rows.find(connection)]
+
+
+async def tell(lab: Laboratory) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        [task] = await critical_rows.find(connection)
+        await criticals.notify(connection, lab.director, task.id, criticals.Told("ward 3, nurse", read_back=True))
+        await criticals.close(connection, lab.director, task.id)
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_what_was_critical_as_another_test_is_called_no_more(lab: Laboratory, told: bool) -> None:
+    """A potassium of 4.1 is critical as a sodium: nobody goes on calling for that, and who was called is told."""
+    await mapped(lab, Target("NA", "mmol/L"))
+    await lab.order("S1", "NA", "K")
+    await send(lab, "K", "4.1")
+    [before] = await lab.results()
+    assert await tasks(lab) == [("critical", "open", "NA", "4.1")]
+    if told:
+        await tell(lab)
+    await mapped(lab, RIGHT)
+    await replayed(lab, before)
+    [after] = await lab.results()
+    assert (after.test_code, after.flags) == ("K", ("N",))
+    left = [("no_longer_critical", "open", "NA", "4.1")]  # it was preliminary: an EMR may have seen it
+    assert await tasks(lab) == [*([("critical", "closed", "NA", "4.1")] if told else []), *left]
+    await lab.release(after.id)
+    assert (await tasks(lab))[-1:] == left
+    assert len(await tasks(lab)) == (2 if told else 1)
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_what_was_critical_before_it_was_ordered_is_one_call(lab: Laboratory, told: bool) -> None:
+    await mapped(lab, RIGHT)
+    await lab.order("S1", "CL")
+    await send(lab, "K", "7.2")
+    [before] = await lab.results()
+    assert before.held == (HoldReason.NOT_ORDERED,)
+    if told:
+        await tell(lab)
+    one = await tasks(lab)
+    times = await lab.owner.fetchval("select escalate_at from lab.critical_notification")
+    await lab.owner.execute(
+        """insert into lab.order_item (id, organization_id, order_id, specimen_id, test_id, status)
+           select gen_random_uuid(), i.organization_id, i.order_id, i.specimen_id, t.id, 'received'
+             from lab.order_item i join lab.test t on t.organization_id = i.organization_id and t.code = 'K'"""
+    )
+    await replayed(lab, before)
+    [after] = await lab.results()
+    assert (after.held, after.flags) == ((), ("HH",))
+    assert await tasks(lab) == one == [("critical", "closed" if told else "open", "K", "7.2")]
+    assert await lab.owner.fetchval("select escalate_at from lab.critical_notification") == times
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.reject(connection, lab.director, after.id, "haemolysed")
+    said = [(kind, state) for kind, state, *_ in await tasks(lab)]
+    assert said == [*([("critical", "closed")] if told else []), ("no_longer_critical", "open")]
