@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from asyncpg import Record
+
 from interface.domain import indices
 from interface.domain.autoverify import Autoverification
 from interface.domain.catalogue import Catalogue
@@ -36,7 +38,7 @@ from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection
 from interface.store.judged_for import analyzers_of, held_before
 from interface.store.review import report_run
-from interface.store.rules import rules_of
+from interface.store.rules import last_rules, rules_of_each
 from interface.store.surroundings import KnownResult
 
 
@@ -46,7 +48,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     For the same results again it does nothing.
     """
     results = await connection.fetch(
-        "SELECT specimen_id, test_id, order_item_id FROM lab.result WHERE id = ANY($1) AND specimen_id IS NOT NULL",
+        "SELECT id, specimen_id, test_id, order_item_id FROM lab.result WHERE id = ANY($1) AND specimen_id IS NOT NULL",
         list(result_ids),
     )
     if not results:
@@ -55,28 +57,45 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     at = Surroundings(await rows.lock(connection, (), specimen_ids))
     await _report_what_is_left(connection, actor, {row["order_item_id"] for row in results}, at)
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    now = await rule_sets().current(connection, catalogue.tests, await rules_of(connection, result_ids) or DEFAULT)
-    rules, changed = Rules(now), set(result_ids)
+    names, changed = await _rules_of(connection, results), set(result_ids)
+    in_force = await rule_sets().by_name(connection, catalogue.tests, set(names.values()))
     of = await _measured(connection, changed, at)
     tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
-    decided: list[Decided] = []
+    decided: dict[str, list[Decided]] = {}
     for specimen_id in specimen_ids:
-        specimen = at.locked.by_id[str(specimen_id)]
+        specimen, now = at.locked.by_id[str(specimen_id)], in_force[names[specimen_id]]
+        rules = Rules(now)
         if now.active is not None:
             known = [(specimen, one.test) for one in known_of(specimen.family, at)]
             await add_neighbours_of(connection, at, known, catalogue, now)
         beside = beside_of(specimen, at)
-        decided.append(_of_specimen(beside, changed, tests, rules, catalogue, of))
+        made = _of_specimen(beside, changed, tests, rules, catalogue, of)
+        decided.setdefault(names[specimen_id], []).append(made)
         family = [at.locked.by_id[one] for one in specimen.family or (specimen.id,)]
         # An index that waited said nothing of what was released; a companion that waited did when it came.
-        decided[-1].cases += came_late(
+        made.cases += came_late(
             {one.test for one in beside.known if one.id in changed and one.status in RELEASED}, (), beside, family,
             rules, DecisionContext(catalogue, received_at=datetime.now(UTC)), (indices.CHECK,),
         )  # fmt: skip
         # An aliquot's is the same order as its tube's: what is calculated for the one is there for the other.
-        remember(Decided([case for case in decided[-1].cases if case.result_id not in changed]), beside, at)
+        remember(Decided([case for case in made.cases if case.result_id not in changed]), beside, at)
     why = {"of": " ".join(map(str, sorted(changed)))}
-    return await write_calculated(connection, actor, decided, catalogue, now, why, apart_from=changed)
+    written: list[UUID] = []
+    for name, several in decided.items():
+        written += await write_calculated(
+            connection, actor, several, catalogue, in_force[name], why, apart_from=changed
+        )
+    return written
+
+
+async def _rules_of(connection: Connection, results: Sequence[Record]) -> dict[UUID, str]:
+    """Of each specimen the name of the rules that decided last about these results of it: links have their own."""
+    last = await rules_of_each(connection, [row["id"] for row in results])
+    of: dict[UUID, list[tuple[datetime, int, str]]] = {row["specimen_id"]: [] for row in results}
+    for row in results:
+        if row["id"] in last:
+            of[row["specimen_id"]].append(last[row["id"]])
+    return {specimen_id: last_rules(decided) or DEFAULT for specimen_id, decided in of.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.rule_files import parse_rule_set
 from interface.domain.rule_set import RuleSet
+from interface.domain.views import ResultView
 from interface.flow import rules
 from interface.flow.entry import Entry, enter
 from interface.flow.replay import replay
 from interface.flow.review import release
+from interface.flow.review_many import many
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_deciding import by_code
@@ -107,3 +110,34 @@ async def test_a_revision_is_parsed_once_for_all_who_decide_in_a_process(
             await enter(connection, lab.director, [Entry(items["K"], "4.1")])
             await enter(connection, lab.director, [Entry(items["CL"], "102")])
         assert parsed == [1]
+
+
+async def test_results_that_are_released_together_are_followed_by_the_rules_of_each(database_url: str) -> None:
+    """The second, of a link with rules of its own, has nothing to say of what follows from the first."""
+    doubted = '[[range]]\ntest = "K"\nkind = "absurd"\nlow = "3.2"\nunit = "mmol/L"\n'
+    other = RULES.replace('name = "default"', 'name = "pediatrics"').replace('below = "3.0"', 'below = "1.0"')
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + doubted)
+        await put_in_force(lab, other + doubted)
+        await lab.order("S1", "K")
+        await lab.order("S2", "K", patient_id="P-2")
+        await lab.send(sent("S1", {"K": "2.8"}))
+        await lab.settle()
+        name_rules(lab, "pediatrics")
+        await lab.send(sent("S2", {"K": "2.8"}, control="C2", patient="P-2"))
+        await lab.settle()
+        found = await lab.results()
+        assert all(HoldReason.IMPLAUSIBLE in one.held for one in found)
+        async with lab.database.transaction(lab.organization_id) as connection:
+
+            async def step(result_id: UUID, version: int | None) -> ResultView:
+                return await release(
+                    connection, lab.director, result_id, "seen twice", version, accept_hold=True, follow=False
+                )
+
+            await many(connection, lab.director, [(one.id, None) for one in found], step, all_or_none=True)
+        asked = await lab.owner.fetch(
+            "select s.barcode from lab.order_item i join lab.specimen s on s.id = i.specimen_id"
+            " join lab.test t on t.id = i.test_id where t.code = 'MG'"
+        )
+        assert [row["barcode"] for row in asked] == ["S1"]
