@@ -108,7 +108,8 @@ class Exporter:
     async def work(self, organization_id: UUID) -> bool:
         """One job, to its end; False when there is none. Raises StoreError, OSError."""
         async with self._database.transaction(organization_id) as connection:
-            job = await rows.claim(connection, self.holder, self._now(), self._until())
+            end = await changes.last_position(connection)
+            job = await rows.claim(connection, self.holder, self._now(), self._until(), end)
         if job is None:
             return False
         actor = Actor(ActorKind.CLIENT, job.client_id, job.client, organization_id)
@@ -158,7 +159,8 @@ class Exporter:
         since = job.since
         if since is not None:
             async with self._database.organization(organization_id) as connection:
-                since = await changes.changed_since(connection, since)
+                position = await rows.position_at(connection, job.client_id, since)
+                since = await changes.changed_since(connection, since, position)
         filters = dict(map(read_criteria, job.filters))
         files = list(job.files) if await asyncio.to_thread(_are_there, folder, job.files) else []
         progress = sum(one.count for one in files)

@@ -65,6 +65,7 @@ export_job = Table(
     Column("files", document("files").type, nullable=False, server_default=text("'[]'")),
     string("error"), integer("attempts"), Column("claimed_by", Uuid, nullable=True), at("claimed_until"),
     at("created_at", True), at("started_at"), at("ended_at"), at("expires_at"), at("removed_at"),
+    Column("position", BigInteger, nullable=True),  # of the feed when it began
     Index(None, "client_id"),
     Index("export_job_kept_idx", "organization_id", "state", postgresql_where=text("removed_at is null")),
 )  # fmt: skip

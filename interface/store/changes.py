@@ -181,8 +181,9 @@ async def all_resources(
     return sorted(found, key=lambda one: one.position)  # stable: what a row means stays as it was found
 
 
-async def changed_since(connection: Connection, since: datetime) -> datetime:
-    """From which time of change on everything is found that was not there to be read before `since`.
+async def changed_since(connection: Connection, since: datetime, position: int | None = None) -> datetime:
+    """From which time of change on everything is found that was not there to be read before `since`. `position`: where
+    the feed stood then, if that is known: what came after a clock was put back is of an earlier time.
 
     A record's time of change is when its transaction began: one that was under way at `since` wrote an earlier time.
     It got its position after `since`, as all that was committed later; the earliest of these began the search.
@@ -194,7 +195,10 @@ async def changed_since(connection: Connection, since: datetime) -> datetime:
     if first is not None and first > 1 and not await _told_before(connection, since):
         # Rows that old are no longer kept (`store.retention`): nothing says what was under way then.
         since = earlier(since, LONGEST)
-    return min(since, earliest) if earliest is not None else since
+    found: list[datetime | None] = [since, earliest]
+    if position is not None:
+        found.append(await connection.fetchval("select min(created_at) from lab.outbox where seq > $1", position))
+    return min(one for one in found if one is not None)
 
 
 async def _told_before(connection: Connection, since: datetime) -> bool:

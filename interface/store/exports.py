@@ -97,22 +97,39 @@ async def waiting(connection: Connection, client_id: UUID | None = None) -> int:
     )
 
 
-async def claim(connection: Connection, holder: UUID, now: datetime, until: datetime) -> ExportJob | None:
-    """The oldest job that nobody works on; its attempts are counted."""
+async def claim(
+    connection: Connection, holder: UUID, now: datetime, until: datetime, position: int
+) -> ExportJob | None:
+    """The oldest job that nobody works on; its attempts are counted. `position`: up to which the feed has been read.
+    One that is claimed for much later than `until` is so by a clock that has been put back since."""
     row = await connection.fetchrow(
         f"""with due as (
                 select id from lab.export_job
                  where state in ('accepted', 'running') and removed_at is null
-                   and (claimed_until is null or claimed_until < $2) order by id limit 1 for update skip locked
+                   and (claimed_until is null or claimed_until < $2
+                        or claimed_until > $3::timestamptz + interval '10 minutes')
+                 order by id limit 1 for update skip locked
             ), j as (
                 update lab.export_job set state = 'running', claimed_by = $1, claimed_until = $3,
                        attempts = attempts + 1, started_at = coalesce(started_at, now()),
-                       transaction_time = coalesce(transaction_time, clock_timestamp())
+                       transaction_time = coalesce(transaction_time, clock_timestamp()),
+                       position = coalesce(position, $4)
                  where id = (select id from due) returning *
             ) select {_COLUMNS} from j join lab.client c on c.id = j.client_id""",  # noqa: S608 - names of ours
-        holder, now, until,
+        holder, now, until, position,
     )  # fmt: skip
     return _job(row) if row is not None else None
+
+
+async def position_at(connection: Connection, client_id: UUID, transaction_time: datetime) -> int | None:
+    """Where the feed stood when the client's export of this time began, which it may say to the second only; None where
+    there is none."""
+    found: int | None = await connection.fetchval(
+        """select min(position) from lab.export_job where client_id = $1
+            and transaction_time >= $2 and transaction_time < $2 + interval '1 second'""",
+        client_id, transaction_time,
+    )  # fmt: skip
+    return found
 
 
 async def release(connection: Connection, id: UUID, holder: UUID) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -206,6 +206,38 @@ async def test_what_changed_since_the_last_export_is_in_the_next(export: Export)
     found = await export.exported(f"_since={since}")
     assert values(found) == {"11.2"}
     assert len(found["Patient"]) == 2, "the late one and the new order's"
+
+
+@pytest.mark.parametrize(
+    "said", [lambda text: text, lambda text: text.partition(".")[0] + "Z"], ids=["whole", "to the second"]
+)
+async def test_what_changed_since_an_export_of_a_clock_that_was_ahead_is_in_the_next(
+    export: Export, said: Callable[[str], str]
+) -> None:
+    first = await export.exported("_type=Patient")
+    assert first == {}
+    url = await export.begin("_type=Patient")
+    await export.work()
+    own = export.laboratory.organization_id
+    async with export.laboratory.database.transaction(own) as connection:
+        await connection.execute("update lab.export_job set transaction_time = transaction_time + interval '3 hours'")
+    since = (await export.bench.get(url, export.token)).json["transactionTime"]
+    assert (await export.exported(f"_since={said(since)}")) == {}
+    await export.laboratory.order()
+    assert len((await export.exported(f"_since={said(since)}"))["Patient"]) == 1
+
+
+async def test_an_export_that_a_clock_that_was_ahead_has_claimed_is_gone_on_with(export: Export) -> None:
+    await export.laboratory.order()
+    url = await export.begin("_type=Patient")
+    own = export.laboratory.organization_id
+    async with export.laboratory.database.transaction(own) as connection:
+        await connection.execute(
+            "update lab.export_job set state = 'running', claimed_by = $1, claimed_until = now() + interval '1 year'",
+            uuid7(),
+        )
+    await export.work()
+    assert len((await export.files(url))["Patient"]) == 1
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["here", "where its files are not"])
