@@ -138,9 +138,10 @@ async def list_users(connection: Connection) -> tuple[UserView, ...]:
     return tuple(UserView(**{**row, "roles": tuple(row["roles"])}) for row in rows)
 
 
+# Nobody is locked for an hour, nor is a token given in the future: a clock that was ahead has been put back since.
 _FIND_USER = """
 select id, username, password_hash, roles, disabled_at is not null as disabled,
-       coalesce(locked_until > clock_timestamp(), false) as locked
+       coalesce(locked_until between clock_timestamp() and clock_timestamp() + interval '1 hour', false) as locked
 from lab.app_user where username = $1
 """
 
@@ -307,6 +308,7 @@ select t.token_hash, t.user_id, t.client_id, coalesce(u.username, c.name) as nam
 from lab.access_token t
 left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id
 where t.token_hash = any($1::bytea[]) and t.expires_at > clock_timestamp() and t.revoked_at is null
+  and t.issued_at < clock_timestamp() + interval '5 minutes'
   and u.disabled_at is null and c.disabled_at is null and coalesce(u.id, c.id) is not null
 """
 
@@ -325,7 +327,9 @@ async def find_ended_token(connection: Connection, token_hash: bytes) -> tuple[T
     row = await connection.fetchrow(
         """
         select t.user_id, t.client_id, coalesce(u.username, c.name) as name, t.scopes,
-               case when t.revoked_at is not null then 'revoked' when t.expires_at <= clock_timestamp() then 'expired'
+               case when t.revoked_at is not null then 'revoked'
+                    when t.expires_at <= clock_timestamp() then 'expired'
+                    when t.issued_at >= clock_timestamp() + interval '5 minutes' then 'expired'
                     else 'disabled' end as reason
         from lab.access_token t
         left join lab.app_user u on u.id = t.user_id left join lab.client c on c.id = t.client_id

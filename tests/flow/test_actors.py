@@ -229,6 +229,24 @@ async def test_a_token_is_good_for_its_lifetime_and_with_the_roles_of_now(
     assert (now.scopes, now.address) == (permissions(["viewer"]), "10.0.0.1")
 
 
+async def test_what_a_clock_that_was_ahead_has_given_or_locked_lasts_no_longer(
+    database: Database, organization: Organization
+) -> None:
+    """After it was put right: neither a session for a year, nor a person who may not log in for as long."""
+    await an_admin(database, organization)
+    issued = await actors.login(database, organization.name, "admin", PASSWORD, 60)
+    async with database.transaction(organization.id) as connection:
+        later = "interval '1 year'"
+        await connection.execute(
+            f"update lab.access_token set issued_at = issued_at + {later}, expires_at = expires_at + {later}"  # noqa: S608
+        )
+        await connection.execute(f"update lab.app_user set locked_until = now() + {later}")  # noqa: S608
+    assert await actors.token_actor(database, issued.token) is None
+    refused = await actors.refused_token(database, issued.token)
+    assert refused is not None and refused[1] == "expired"
+    assert (await actors.authenticate(database, organization.name, "admin", PASSWORD)).name == "admin"
+
+
 async def test_an_organizations_secrets_are_nothing_in_another(
     database: Database, organization: Organization, other_organization: Organization
 ) -> None:
