@@ -73,3 +73,36 @@ async def test_a_conditional_reference_with_other_conditions_is_refused(
     assert (answer.status, await counted(laboratory)) == (422, before), answer.body
     alone = {"reference": "Patient?identifier=urn:hospital|M-1"}
     assert (await send(bench, token, bundle(entry(request(subject=alone, specimen=[]))))).status == 200
+
+
+async def test_a_request_is_not_revoked_as_another_patients(bench: Bench, token: str) -> None:
+    """R4 http.html#update: a PUT is the whole resource; what says another patient was meant for another request."""
+    eva = answered(await send(bench, token, bundle(entry(patient(), EVA), entry(specimen(), TUBE), entry(request()))))
+    anna = bundle(entry(patient("M-2"), EVA), entry(specimen("B-2"), TUBE), entry(request(placer="PL-2")))
+    other, path = answered(await send(bench, token, anna))[0][1], f"/fhir/{eva[2][1]}"
+    theirs = request(status="revoked", subject={"reference": other})
+    for body, method, at in (
+        (theirs, "PUT", path),
+        (bundle(entry(theirs, method="PUT", url=eva[2][1])), "POST", "/fhir"),
+    ):
+        refused = await send(bench, token, body, at, method)
+        assert refused.status == 422, refused.body
+        assert refused.json["issue"][0]["expression"][0].endswith(".subject")
+        assert (await bench.get(path, token)).json["status"] == "active"
+    own = request(status="revoked", subject={"reference": "Patient/7d1c2f58-3c1f-4a87-9a52-0d2b7f6f0a11"})
+    assert (await send(bench, token, own, path, "PUT")).status == 200, "an id of the sender's own"
+    shown = (await bench.get(path, token)).json
+    assert (shown["status"], (await send(bench, token, shown, path, "PUT")).status) == ("revoked", 200)
+
+
+async def test_neither_is_a_group_a_patient_nor_a_device_a_specimen(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    await send(bench, token, patient(), "/fhir/Patient")
+    before, numbered = await counted(laboratory), {"identifier": {"system": "urn:hospital", "value": "M-1"}}
+    group = request(subject={"type": "Group", **numbered}, specimen=[])
+    held = {"resourceType": "Device", "id": "d", "identifier": [{"value": "SN-1"}], "type": specimen()["type"]}
+    device = request(subject=numbered, contained=[held], specimen=[{"reference": "#d"}])
+    for body in (group, device):
+        refused = await send(bench, token, bundle(entry(body)))
+        assert (refused.status, await counted(laboratory)) == (422, before), refused.body

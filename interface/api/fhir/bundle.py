@@ -208,7 +208,8 @@ def _specimen(done: Transaction, request: RequestSaid) -> SpecimenSaid | None:
     if len(request.specimens) > 1:
         done.faults.add(f"{at} names several: a test is ordered on one", at, "business-rule")
     reference = request.specimens[0]
-    if (held := _contained(request, reference)) is not None:
+    held = _contained(request, reference)
+    if held is not None and held.text("resourceType") == "Specimen":
         return said.specimen(held)
     entry = done.entry_of(reference)
     if entry is not None and entry.place in done.specimens:

@@ -47,6 +47,7 @@ from interface.render.fhir import Json
 from interface.store import lab, lab_changes, placing, specimens
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter
+from interface.store.people import persons
 
 _URGENCY = (Priority.STAT, Priority.ASAP, Priority.ROUTINE)
 _REVOKING = frozenset({"revoked", "entered-in-error"})
@@ -98,7 +99,9 @@ class _Ordering:
             self.done[place] = Done("Practitioner", None, False, note="taken as the requester")
         for entry in asked.entries:
             if entry.method == "PUT":
-                self.done[entry.place] = await _revoke(self._connection, self._actor, self._audience, entry)
+                self.done[entry.place] = await _revoke(
+                    self._connection, self._actor, self._audience, entry, asked.base_url
+                )
         await self._versions()
 
     async def _versions(self) -> None:
@@ -259,7 +262,17 @@ def _panel(items: Sequence[OrderItemView]) -> str:
     return "a panel: " + ", ".join(f"ServiceRequest/{item.id} {item.test_code}" for item in items)
 
 
-async def _revoke(connection: Connection, actor: Actor, audience: Audience, entry: Entry) -> Done:
+async def _is_meant(connection: Connection, order: OrderView, resource: Element, base_url: str) -> None:
+    """Note a fault where the resource is another patient's. R4 http.html#update: what is sent is the whole resource; by
+    the id alone somebody would be left without a test. How the sender calls tests and patients is its own affair."""
+    subject = said.reference(resource, "subject")
+    named = patient_id_of(subject, base_url) if subject is not None else None
+    known = await persons(connection, [named]) if named is not None else {}
+    if named in known and order.patient_id not in known[named]:
+        resource.fault("is another patient than that of the request of this id", "subject", "business-rule")
+
+
+async def _revoke(connection: Connection, actor: Actor, audience: Audience, entry: Entry, base_url: str) -> Done:
     """PUT of a ServiceRequest that is there: nothing but its status can be changed, and only so."""
     resource, id = entry.resource, entry.id
     if id is None or resource.text("id") not in ("", str(id)):
@@ -273,6 +286,7 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
         raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
                        "tests are added with POST /api/orders/[id]/items")  # fmt: skip
     reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
+    await _is_meant(connection, found[0], resource, base_url)
     resource.faults.check()
     await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
     return Done("ServiceRequest", id, False)

@@ -221,11 +221,14 @@ def request(element: Element) -> RequestSaid:
     if (priority := element.text("priority")) not in _PRIORITIES:
         element.fault(f"is none of {', '.join(filter(None, _PRIORITIES))}", "priority", "code-invalid")
     placer, own = _placer(element)
+    subject = element.one("subject")
+    if subject is not None and subject.text("type") not in ("", "Patient"):  # R4 references.html#Reference
+        subject.fault("is no Patient", "type", "not-supported")
     return RequestSaid(
         placer=placer,
         own=own,
         codings=code.codings() if code is not None else (),
-        subject=reference(element, "subject"),
+        subject=_reference(subject) if subject is not None else None,
         specimens=tuple(_reference(one) for one in element.many("specimen")),
         requester=reference(element, "requester"),
         priority=_PRIORITIES.get(priority, Priority.ROUTINE),
