@@ -66,15 +66,18 @@ class Laboratory:
         message_id: UUID | None = None,
         location: str = "R 1",
         comparator: str = "",
+        calculated: Mapping[str, str] | None = None,
     ) -> UUID:
-        """A result of the order's first item (of nothing: a specimen and a test that are not known)."""
+        """A result of the order's first item (of nothing: a specimen and a test that are not known). `calculated`: of
+        which values of which tests."""
         result_id = uuid7()
         item = of.items[0] if of else None
         specimen = ObservedSpecimen(specimen_id=barcode or (item.barcode if item else ""))
         key = natural_key(str(self.analyzer_id), specimen, Observed("HB", parse_value(value)), message=str(result_id))
         version_id = await self.version(
-            result_id, value, 1, status, held, kind, of, barcode, message_id, location, comparator
-        )
+            result_id, value, 1, status, held, kind, of, barcode, message_id, location, comparator,
+            calculated=calculated,
+        )  # fmt: skip
         async with self.database.transaction(self.organization_id) as connection:
             await connection.execute(
                 """
@@ -86,6 +89,8 @@ class Laboratory:
                 of and of.patient_id, of and of.id, item and item.id, item and self.tests[item.test_code], version_id,
                 status.value, list(held), status is ResultStatus.FINAL,
             )  # fmt: skip
+            if calculated:
+                await connection.execute("update lab.result set origin = 'calculation' where id = $1", result_id)
             if item and not held:
                 await connection.execute("update lab.order_item set status = 'completed' where id = $1", item.id)
         return result_id
@@ -104,11 +109,13 @@ class Laboratory:
         location: str = "R 1",
         comparator: str = "",
         flags: tuple[str, ...] = ("N",),
+        calculated: Mapping[str, str] | None = None,
     ) -> UUID:
         version_id = uuid7()
         item = of.items[0] if of else None
         number = Decimal(value) if kind is ValueKind.NUMERIC else None
         steps = [Step("decode", "ok", "read by the driver", "test 1"), Step("map", "ok", "HGB", "test map 1")]
+        steps += [Step("calculation", "ok", "by a formula", inputs=dict(calculated))] if calculated else []
         async with self.database.transaction(self.organization_id) as connection:
             await connection.execute(
                 """

@@ -165,9 +165,9 @@ def show(context: Context, number: str, organization: str | None, username: str 
     found = asyncio.run(_find(context.settings, organization, username, chosen, "read"))
     if not found:
         raise CommandError("there is no such order")
-    if len(found) > 1:
-        found = [one for one in found if one.number == number]
-    _show(found[0], as_json)
+    if len(found) > 1:  # an authority's number may be another's too; ours is one order's
+        found = [one for one in found if one.number == number] or found
+    _show(found if len(found) > 1 else found[0], as_json)
 
 
 @order.command("add", epilog=ENVIRONMENT)

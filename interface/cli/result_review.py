@@ -142,7 +142,12 @@ def rerun(context: Context, /, comment: str, dilution: str | None, **asked: Any)
         factor = Decimal(dilution) if dilution else None
     except InvalidOperation:
         raise click.UsageError("--dilution is a number") from None
-    return _take(context, lambda at, who, id, seen: review.rerun(at, who, id, comment, seen, dilution=factor), **asked)
+    return _take(
+        context,
+        lambda at, who, id, seen: review.rerun(at, who, id, comment, seen, dilution=factor),
+        says="another run of {} is asked for",  # of what is released nothing else changes
+        **asked,
+    )
 
 
 @click.command(epilog=ENVIRONMENT)
@@ -217,7 +222,9 @@ def _take(
     result_id: UUID | None = None,
     result_ids: Sequence[UUID] = (),
     all_or_none: bool = False,
+    says: str = "",
 ) -> int:
+    """`says`: of each that was done, in place of whether it was so already."""
     ids = list(dict.fromkeys([result_id] if result_id else result_ids))
     if version is not None and len(ids) > 1:
         raise click.UsageError("--version is of one result")
@@ -225,7 +232,7 @@ def _take(
     done, failures, notes = asyncio.run(work)
     if as_json or done:
         emit(done if as_json else result_table(done), as_json)
-    for line in notes:
+    for line in [says.format(view.id) for view in done] if says else notes:
         click.echo(line, err=True)
     for line in failures:
         click.echo(f"labora: {line}", err=True)
@@ -241,6 +248,7 @@ async def _decide(
     all_or_none: bool,
 ) -> tuple[list[ResultView], list[str], list[str]]:
     """What was done, what refused, and what was so already."""
+    from interface.domain.review import InputsWait
     from interface.flow.review_many import NotAll, many
     from interface.store import lab
 
@@ -249,29 +257,41 @@ async def _decide(
     failures: list[str] = []
     notes: list[str] = []
     async with desk(settings, organization, username, named=True) as at:
-        for group in groups:
-            try:
-                async with at.transaction() as connection:
-                    before = {id: await lab.get_result(connection, id, Audience.STAFF) for id, _ in group}
-                    answers = await many(
-                        connection, at.actor, group, lambda id, seen: step(connection, at.actor, id, seen),
-                        all_or_none=all_or_none,
-                    )  # fmt: skip
-            except NotAll as refused:
-                failures += [f"{one.result_id}: {one.error}" for one in refused.answers if one.error]
-                failures.append("nothing was done")
-                continue
-            for answer in answers:
-                was = before[answer.result_id]
-                if answer.view is None:
-                    alone = len(results) == 1
-                    failures.append(str(answer.error) if alone else f"{answer.result_id}: {answer.error}")
+        while groups:
+            wait: list[tuple[Sequence[tuple[UUID, int | None]], str]] = []  # for another that is named after it
+            for group in groups:
+                try:
+                    async with at.transaction() as connection:
+                        before = {id: await lab.get_result(connection, id, Audience.STAFF) for id, _ in group}
+                        answers = await many(
+                            connection, at.actor, group, lambda id, seen: step(connection, at.actor, id, seen),
+                            all_or_none=all_or_none,
+                        )  # fmt: skip
+                except NotAll as refused:
+                    failures += [f"{one.result_id}: {one.error}" for one in refused.answers if one.error]
+                    failures.append("nothing was done")
                     continue
-                done.append(answer.view)
-                if was is not None and was.version_id == answer.view.version_id and was.pending == answer.view.pending:
-                    already = "released already" if was.status in RELEASED else f"{was.status} already"
-                    notes.append(f"{answer.result_id} was {already}")
+                for answer in answers:
+                    if answer.view is None:
+                        text = str(answer.error) if len(results) == 1 else f"{answer.result_id}: {answer.error}"
+                        if isinstance(answer.error, InputsWait):
+                            wait.append((group, text))
+                        else:
+                            failures.append(text)
+                        continue
+                    done.append(answer.view)
+                    if _as_it_was(before[answer.result_id], answer.view):
+                        already = "released" if answer.view.status in RELEASED else str(answer.view.status)
+                        notes.append(f"{answer.result_id} was {already} already")
+            if len(wait) == len(groups):
+                failures += [text for _, text in wait]
+                break
+            groups = [group for group, _ in wait]
     return done, failures, notes
+
+
+def _as_it_was(was: ResultView | None, now: ResultView) -> bool:
+    return was is not None and was.version_id == now.version_id and was.pending == now.pending
 
 
 # ---- beside the steps -----------------------------------------------------------------------------------------------

@@ -105,3 +105,16 @@ async def test_an_order_is_changed_and_replaced(shell: Shell) -> None:
     assert (await shell.run("order", "show", "A-1", "--json")).json["cancelled"] is True
     late = await shell.run("order", "replace", "A-1", "--as", "vera", "--reason", "x", "--test", "HGB")
     assert (late.status, late.err) == (1, "labora: the order is cancelled already\n")
+
+
+async def test_orders_of_one_number_of_several_orderers_are_all_shown(shell: Shell) -> None:
+    """It was an unexpected error."""
+    for whose in ("HIS", "WARD"):
+        made = await shell.run(
+            "order", "create", "--test", "HGB", "--placer-number", f"{whose}|A-1", "--as", "vera", *FLAGS
+        )
+        assert made.status == 0, made.err
+    shown = await shell.run("order", "show", "A-1", "--json")
+    assert [one["placer_authority"] for one in shown.json] == ["HIS", "WARD"]
+    refused = await shell.run("order", "cancel", "A-1", "--reason", "x", "--as", "vera")
+    assert (refused.status, refused.err) == (1, "labora: several orders have this number; say the id\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +19,7 @@ from interface.store.criticals import Judged
 from interface.store.db import Database
 from tests.cli.desk import PASSWORD, Answer, Shell, open_shell
 from tests.conftest import Organization
+from tests.records import order as placed
 
 DOCS = Path(__file__).parents[2] / "docs" / "review.md"
 DELTA = (HoldReason.DELTA, HoldReason.RULE)
@@ -144,6 +146,26 @@ async def test_all_or_none(shell: Shell) -> None:
     assert (answer.status, answer.json) == (1, [])
     assert "qc_failed" in answer.err and answer.err.endswith("labora: nothing was done\n")
     assert (await shell.run("result", "show", good, "--json")).json["status"] == "preliminary"
+
+
+async def test_what_is_released_together_is_named_in_any_order(shell: Shell) -> None:
+    """What is calculated goes out after what it is calculated from, whichever is named first; by itself it does not."""
+    order = await shell.laboratory.order(placed("HGB", "WBC"))
+    of = replace(order, items=order.items[1:])
+    measured = str(await shell.laboratory.result(order))
+    calculated = str(await shell.laboratory.result(of, "40.5", calculated={"HGB": "13.5"}))
+    alone = await shell.run("result", "release", calculated, "--as", "vera")
+    assert (alone.status, "calculated from HGB, which is not released" in alone.err) == (1, True)
+    done = await as_user(shell, "vera", "result", "release", calculated, measured, "--json")
+    assert [(one["id"], one["status"]) for one in done.json] == [(measured, "final"), (calculated, "final")]
+
+
+async def test_a_rerun_of_what_is_released_is_said_to_be_asked_for(shell: Shell) -> None:
+    """Its version stays, and it was said that nothing had happened."""
+    one = await result(shell)
+    await as_user(shell, "vera", "result", "release", one)
+    assert (await as_user(shell, "vera", "result", "rerun", one)).err == f"another run of {one} is asked for\n"
+    assert (await as_user(shell, "vera", "result", "release", one)).err == f"{one} was released already\n"
 
 
 async def test_the_policy_is_shown_and_set_by_the_director(shell: Shell) -> None:
