@@ -81,7 +81,7 @@ async def set_test(
     after = replace(
         before,
         **given(change, ("name", "loinc", "unit", "kind", "department", "specimen_types", "source", "active")),
-        substance=change.substance or before.substance,
+        substance=_substance(before.substance, change.substance),
         decimals=None if change.as_measured else before.decimals if change.decimals is None else change.decimals,
     )
     types = {type.code for type in await rows.read_specimen_types(connection)}
@@ -106,6 +106,14 @@ async def deactivate_test(connection: Connection, actor: Actor, code: str, reaso
     require(actor, Permission.CATALOGUE_WRITE)
     await _test_of(connection, code)
     return await set_test(connection, actor, code, TestChange(active=False), reason)
+
+
+def _substance(before: Substance, change: Substance | None) -> Substance:
+    """Who says a valence does not take back the molar mass: without it what comes in the other kind of unit is held."""
+    if change is None:
+        return before
+    molar_mass = before.molar_mass if change.molar_mass is None else change.molar_mass
+    return Substance(molar_mass, before.valence if change.valence is None else change.valence)
 
 
 def _test_problems(test: LabTestView) -> Iterable[str]:

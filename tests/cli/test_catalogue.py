@@ -43,6 +43,15 @@ async def test_a_test_is_set_shown_and_taken_out_of_use(shell: Shell) -> None:
     assert (await shell.run("test", "set", "OURS", *BY, "--molar-mass", "heavy")).status == 2
 
 
+async def test_who_says_a_valence_leaves_the_molar_mass(shell: Shell) -> None:
+    """Without it what an analyzer sends in the other kind of unit is held, and nobody can accept that."""
+    await shell.run("test", "set", "OURS", *BY, "--name", "Our own", "--unit", "mg/dL", "--molar-mass", "40.08")
+    said = (await shell.run("test", "set", "OURS", *BY, "--valence", "2")).json["substance"]
+    assert said == {"molar_mass": "40.08", "valence": 2}
+    said = (await shell.run("test", "set", "OURS", *BY, "--molar-mass", "40.078")).json["substance"]
+    assert said == {"molar_mass": "40.078", "valence": 2}
+
+
 async def test_a_test_with_results_keeps_its_unit(shell: Shell) -> None:
     await shell.laboratory.result(await shell.laboratory.order())
     answer = await shell.run("test", "set", "HGB", *BY, "--unit", "g/L")
