@@ -229,10 +229,15 @@ async def reject_change(
     Raises ReviewError.
     """
     row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.REJECT_CHANGE, version)
+    await leave(connection, actor, row, comment)
+    return await _view(connection, result_id)
+
+
+async def leave(connection: Connection, actor: Actor, row: ResultRow, comment: str) -> None:
+    """The change that waits is none; what is released, and whoever is to be told of that, stays."""
     await _drop_change(connection, actor, row, comment)
     still = Judged(row.id, row.version_id, critical=bool(CRITICAL & row.flags))
     await criticals.open_for(connection, actor, [still])
-    return await _view(connection, result_id)
 
 
 async def _drop_change(connection: Connection, actor: Actor, row: ResultRow, comment: str) -> ResultRow:

@@ -2,8 +2,9 @@
 share it; every step is legal by `domain.states`, has an actor, an event and an audit row, and takes the specimen's
 order items with it. Everything happens in the caller's transaction.
 
-Rejecting takes back what was measured and not released: those results are cancelled, because nothing measured on an
-unfit specimen may be released by mistake later. What is released stays, for a person to correct; the answer names it.
+Rejecting takes back what was measured and not released: those results, and changes that wait beside released ones, are
+cancelled, because nothing measured on an unfit specimen may be released by mistake later. What is released stays, for a
+person to correct, and so does what a person has made of it; the answer names it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from interface.domain.specimens import RejectReason, mistyped
 from interface.domain.states import CLOSED_ITEM, OPEN_ITEM, SPECIMEN_BACK, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, SpecimenView
 from interface.errors import IllegalStep
-from interface.flow import consequences, orders, recalculation
+from interface.flow import consequences, orders, recalculation, review
 from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
@@ -408,13 +409,18 @@ async def _end(
 async def _cancel_results(
     connection: Connection, actor: Actor, unfit: Sequence[SpecimenLocked], reason: str
 ) -> list[UUID]:
-    """Cancel what was measured on these specimens and never released, each as a version with its explanation."""
+    """Cancel what was measured on these specimens and never released, each as a version with its explanation; the
+    results. A change that waits beside a released one is never accepted."""
     found = await specimens.unreleased_results(connection, [one.id for one in unfit])
     if found and actor.kind is ActorKind.USER:
         require(actor, Permission.RESULT_RELEASE)
     text = f"the specimen was rejected by {actor.name}: {reason}"
+    cancelled = []
     for result_id in found:
         row = await lab_changes.lock_result(connection, result_id)
+        if row is not None and row.pending:
+            await review.leave(connection, actor, row, f"specimen rejected: {reason}")
+            continue
         if row is None or row.released or row.status is ResultStatus.CANCELLED:
             continue
         step = Step("release", "none", text, inputs={"from_version": str(row.candidate_version)})
@@ -426,7 +432,8 @@ async def _cancel_results(
         await lab_changes.reopen_item(connection, row, text)
         await open_for(connection, actor, [Judged(result_id, version_id, critical=False)])
         await audit.record(connection, actor, "discard", "result", result_id, {"version": str(version)})
-    return found
+        cancelled.append(result_id)
+    return cancelled
 
 
 async def _expect_again(

@@ -280,11 +280,15 @@ async def count_aliquots(connection: Connection, specimen_id: UUID) -> int:
 
 
 async def unreleased_results(connection: Connection, specimen_ids: Iterable[UUID]) -> list[UUID]:
-    """The results of these specimens that were never released and are not cancelled."""
+    """The results of these specimens of which something waits that was measured: those that were never released and are
+    not cancelled, and those beside which a change waits that no person made."""
     rows = await connection.fetch(
         """
-        select id from lab.result where specimen_id = any($1::uuid[]) and released_at is null
-        and status not in ('cancelled', 'entered-in-error') order by natural_key
+        select r.id from lab.result r left join lab.result_version p on p.id = r.pending_version_id
+        where r.specimen_id = any($1::uuid[]) and (
+            r.released_at is null and r.status not in ('cancelled', 'entered-in-error')
+            or r.origin <> 'calculation' and (p.actor_kind not in ('user', 'client') or p.verified_by is not null)
+        ) order by r.natural_key
         """,
         list(specimen_ids),
     )

@@ -9,13 +9,16 @@ from uuid import UUID
 import pytest
 
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus
+from interface.domain.review import ReviewError
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Audience, IdentifierView, OrderView
 from interface.errors import IllegalStep
 from interface.flow import order_changes, specimens, worksheets
+from interface.flow.correction import NewValue
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
-from interface.flow.review import retract
+from interface.flow.review import accept_change, correct, retract
 from interface.store import lab as reads
+from interface.store.review import Policy, set_policy
 from interface.store.worksheets import WorkFilter, pending
 from tests.flow.laboratory import Laboratory, laboratory, message
 
@@ -167,3 +170,39 @@ async def test_an_analyzers_result_fills_its_place_on_a_worksheet(lab: Laborator
     with pytest.raises(IllegalStep):
         async with lab.database.transaction(lab.organization_id) as connection:
             await specimens.collect(connection, lab.director, specimen_of(made))
+
+
+async def test_a_change_that_was_measured_on_a_rejected_specimen_is_never_accepted(lab: Laboratory) -> None:
+    """It waited on beside the released result, and whoever accepted it released what nobody may."""
+    made = await lab.order("S1", "HGB")
+    await send(lab, "S1", HGB)
+    [one] = await lab.results()
+    await lab.release(one.id)
+    await lab.send(message("O|1|S1", HGB.replace("13.1", "9.1"), control="anew"))
+    await lab.settle()
+    [one] = await lab.results()
+    assert (one.value, one.pending) == ("13.1", True)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        done = await specimens.reject(connection, lab.director, specimen_of(made), RejectReason.CLOTTED)
+    assert (done.rejected, done.released) == ((), ("HGB",))
+    [one] = await lab.results()
+    assert (one.status, one.value, one.pending) == (ResultStatus.FINAL, "13.1", False)
+    with pytest.raises(ReviewError, match="no change to this result waits"):
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await accept_change(connection, lab.director, one.id, "seen", accept_hold=True)
+    kept = await lab.owner.fetch("select value, status from lab.result_version order by version desc limit 1")
+    assert [tuple(row) for row in kept] == [("9.1", "cancelled")]
+
+
+async def test_a_persons_correction_waits_on_when_its_specimen_is_rejected(lab: Laboratory) -> None:
+    """For the second of two people: what they typed is in the place of what was measured."""
+    made = await lab.order("S1", "HGB")
+    await send(lab, "S1", HGB)
+    [one] = await lab.results()
+    await lab.release(one.id)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await set_policy(connection, lab.organization_id, Policy("", True, None))
+        await correct(connection, lab.director, one.id, NewValue("12.9"), "another tube's")
+        await specimens.reject(connection, lab.director, specimen_of(made), RejectReason.CLOTTED)
+    [one] = await lab.results()
+    assert (one.value, one.pending) == ("13.1", True)
