@@ -97,10 +97,13 @@ def setup_actor(organization_id: UUID) -> Actor:
 
 async def _authorize(connection: Connection, actor: Actor, permission: Permission) -> None:
     """A user with the permission; or setup, as long as the organization has no user at all."""
+    await rows.lock_users(connection, actor.organization_id)
     if actor.kind is not ActorKind.SETUP:
         require(actor, permission)
+        # By whoever it waited for: two would disable each other. Or before: a command asks for passwords, and waits.
+        if await rows.is_disabled(connection, actor.id):
+            raise ApiError(403, "forbidden", "your account has been disabled")
         return
-    await rows.lock_users(connection, actor.organization_id)
     if await rows.has_users(connection):
         raise ApiError(403, "forbidden", "the organization has users already; one of them must do this")
 
@@ -173,9 +176,7 @@ async def disable_user(database: Database, actor: Actor, username: str) -> None:
     """End a user's account and sessions. Raises ApiError 403, 404, 409 (oneself: somebody must be left)."""
     require(actor, Permission.USER_WRITE)
     async with database.transaction(actor.organization_id) as connection:
-        await rows.lock_users(connection, actor.organization_id)
-        if not await rows.is_enabled(connection, actor.id):  # by whoever it waited for: two would disable each other
-            raise ApiError(403, "forbidden", "your account has been disabled")
+        await _authorize(connection, actor, Permission.USER_WRITE)
         user = await _existing_user(connection, username)
         if user.id == actor.id:
             raise ApiError(409, "conflict", "nobody can disable their own account")
@@ -192,6 +193,7 @@ async def set_password(database: Database, actor: Actor, username: str, password
     async with database.transaction(actor.organization_id) as connection:
         if actor.kind is not ActorKind.USER or _folded(username) != actor.name:
             require(actor, Permission.USER_WRITE)
+            await _authorize(connection, actor, Permission.USER_WRITE)
         user = await _existing_user(connection, username)
         await rows.set_password(connection, user.id, password_hash)
         await audit.record(connection, actor, "password", "user", user.id, {"username": user.username})

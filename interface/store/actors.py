@@ -102,11 +102,11 @@ async def has_users(connection: Connection) -> bool:
     return bool(await connection.fetchval("select exists (select from lab.app_user)"))
 
 
-async def is_enabled(connection: Connection, user_id: UUID | None) -> bool:
-    """Whether there is such a user and nobody has disabled it."""
+async def is_disabled(connection: Connection, user_id: UUID | None) -> bool:
+    """Whether somebody has disabled the user."""
     return bool(
         await connection.fetchval(
-            "select exists (select from lab.app_user where id = $1 and disabled_at is null)", user_id
+            "select exists (select from lab.app_user where id = $1 and disabled_at is not null)", user_id
         )
     )
 

@@ -82,6 +82,25 @@ async def test_two_administrators_who_disable_each_other_at_once_leave_one(
         first = next(actor for actor in both if actor.id == left.id)
 
 
+async def test_who_was_disabled_while_their_command_waited_changes_nobody(
+    database: Database, organization: Organization
+) -> None:
+    """It asks for the new password after it has asked who does it: a disabled administrator made another."""
+    first = await an_admin(database, organization)
+    await actors.create_user(database, first, replace(ADMIN, username="gone"))
+    gone = await actors.authenticate(database, organization.name, "gone", PASSWORD)
+    await actors.disable_user(database, first, "gone")
+    for late in (
+        actors.create_user(database, gone, replace(ADMIN, username="other")),
+        actors.create_client(database, gone, "emr", ["system/*.rs"]),
+        actors.set_password(database, gone, first.name, "another password of theirs"),
+        actors.disable_user(database, gone, first.name),
+    ):
+        with pytest.raises(ApiError, match="has been disabled"):
+            await late
+    await actors.authenticate(database, organization.name, first.name, PASSWORD)
+
+
 async def test_only_an_administrator_makes_users_and_clients(database: Database, organization: Organization) -> None:
     admin = await an_admin(database, organization)
     await actors.create_user(database, admin, NewUser("Vera", PASSWORD, ("technologist", "technologist")))
