@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from interface.api.bodies import read_body
@@ -181,8 +183,14 @@ async def switch_off(request: web.Request) -> web.StreamResponse:
     """`{scope, key, reason}`. `drained`: nothing that was decided before is still on its way."""
     switch, actor = await _asked(request), actor_of(request)
     database = services(request).database
-    async with database.transaction(actor.organization_id) as connection:
-        off = await flow.switch_off(connection, actor, switch)
+
+    async def thrown() -> list[store.SwitchView]:
+        async with database.transaction(actor.organization_id) as connection:
+            return await flow.switch_off(connection, actor, switch)
+
+    # In a task of its own, whose transaction is no part of that of an Idempotency-Key: it counts from now on, not from
+    # the answer on; thrown again it changes nothing.
+    off = await asyncio.create_task(thrown())
     async with database.organization(actor.organization_id) as connection:
         drained = await store.drained(connection, actor.organization_id)
     return json_response({"off": [_switch(one) for one in off], "drained": drained})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from interface.api.idempotency import HEADER
 from interface.domain.permissions import Role
+from interface.flow.rules import RuleSets
 from tests.api.bench import Bench, Laboratory
 from tests.api.rules_use import RULES as BODY
 
@@ -66,6 +69,24 @@ async def test_a_switch_is_thrown_by_who_may_release_and_taken_back_by_who_may_w
     assert await ask(bench, director, "/on", scope="test", key="HGB", reason="found") == {"off": []}
     administrator = await laboratory.user_token(Role.ADMINISTRATOR)
     await ask(bench, administrator, "/off", 403, reason="r")
+
+
+async def test_a_switch_is_thrown_before_what_decides_is_waited_for_under_a_key_too(
+    bench: Bench, laboratory: Laboratory
+) -> None:
+    """It was committed with the answer: until then rules went on releasing, and what began then was not waited for."""
+    token = await laboratory.user_token(Role.TECHNOLOGIST)
+    async with laboratory.database.transaction(laboratory.organization_id) as deciding:
+        await RuleSets().current(deciding, {})
+        under = {"json": {"reason": "alarm"}, "headers": {HEADER: "one"}}
+        asked = asyncio.create_task(bench.ask("POST", "/api/rules/off", token, **under))
+        async with asyncio.timeout(20):
+            while not (await bench.get("/api/rules/switches", token)).json["off"]:
+                assert not asked.done()
+        assert not asked.done()  # for who decides by what was in force before
+    done = await asked
+    assert (done.status, done.json["drained"], len(done.json["off"])) == (200, True, 1)
+    assert (await bench.ask("POST", "/api/rules/off", token, **under)).json == done.json
 
 
 @pytest.mark.parametrize(
