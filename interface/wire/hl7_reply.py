@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from interface.errors import SegmentError
+from interface.wire.charsets import raw_header
 from interface.wire.hl7 import read_header
 
 _MSA = re.compile(rb"[\r\n]MSA([^\r\n]*)")
@@ -23,10 +24,10 @@ class Verdict(NamedTuple):
 
 def verdict(block: bytes) -> Verdict | None:
     """What a block acknowledges; None when it acknowledges nothing. Never raises."""
-    found = _MSA.search(block[:_MSA_WINDOW_BYTES])
-    if found is None or block[:3] != b"MSH":
+    found, mark = _MSA.search(block[:_MSA_WINDOW_BYTES]), raw_header(block)[3:4]
+    if found is None or not mark:
         return None
-    fields = found[1].split(block[3:4])
+    fields = found[1].split(mark)
     if len(fields) < 3:
         return None
     return Verdict(fields[1].strip().decode("ascii", "replace").upper(), fields[2].strip().decode("utf-8", "replace"))

@@ -68,6 +68,17 @@ async def test_one_message_is_outstanding_and_known_by_its_control_id() -> None:
     assert intake.heard == [ack("A1"), ack("A2", "AE")], "what an answer means is not the link's to say"
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\r\n"], ids=["mark", "line end"])
+async def test_what_is_tolerated_before_a_message_is_before_an_answer(before: bytes) -> None:
+    """A byte order mark, or a line end: the message had been taken, and was said again until it had failed."""
+    intake = Saying(sending(1, oml("A1"), expects_reply=True))
+    async with line(intake) as at:
+        await at.analyzer.expect(encode(oml("A1")))
+        await at.analyzer.send(encode(before + ack("A1")))
+        await intake.told_times(1)
+    assert (intake.told_of, intake.blocks) == ([(1, True, "")], [])
+
+
 async def test_an_accept_acknowledgement_is_waited_on_where_the_application_is_to_answer_too() -> None:
     for modes, last in (("||||AL|AL", False), ("||||AL|NE", True)):
         intake = Saying(sending(1, oml("A1", modes[1:]), expects_reply=True))
