@@ -16,6 +16,7 @@ from interface.domain.model import Protocol
 from interface.domain.routing import DispatchKind, DispatchState
 from interface.driver.dialogue import Line
 from interface.driver.download import Download, download, download_of
+from interface.driver.law_read import read_answer
 from interface.driver.manifest import Driver
 from interface.errors import DriverError, SegmentError
 from interface.flow import order_book
@@ -23,6 +24,7 @@ from interface.flow.context import LinkContext
 from interface.flow.order_book import BookWork
 from interface.flow.speech import Said, Sent, Speech, Word, control_id
 from interface.settings import LinkRole, TransportType
+from interface.store import dispatch
 from interface.store.db import Connection
 from interface.wire import hl7, hl7_reply
 
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 ITEMS_AT_ONCE = 50  # looked at for one message, whose specimen is the first one's
 _POSITIVE = frozenset({"AA", "CA"})
+_UNABLE = frozenset({"UA", "UC", "UD", "UF", "UH", "UM", "UR", "UX"})  # HL7 table 0119: unable to accept, cancel, …
 _AGAIN = frozenset({"CE"})  # HL7 table 0008: it could not be kept, not: it will not be done
 
 
@@ -80,8 +83,17 @@ class Downloads:
         code = found.code if found is not None else ""
         if code in _AGAIN:
             return Word(delivered=False)
-        state = DispatchState.ACCEPTED if code in _POSITIVE else DispatchState.REFUSED
-        await order_book.answered(connection, link, sent.dispatches, state, _said(code, reply), now)
+        if code not in _POSITIVE:
+            state, words = DispatchState.REFUSED, _said(code, reply)
+            await order_book.answered(connection, link, sent.dispatches, state, words, now)
+            return Word()
+        unable = _unable(reply)
+        rows = {str(row.work_id): row.id for row in await dispatch.by_ids(connection, sent.dispatches)}
+        whose = rows.keys() if unable.keys() - rows.keys() else unable.keys()  # all, where nobody knows of which
+        refused, words = [rows[work_id] for work_id in whose], " ".join([code, *sorted(set(unable.values()))])
+        taken = [one for one in sent.dispatches if one not in refused]
+        await order_book.answered(connection, link, refused, DispatchState.REFUSED, words, now)
+        await order_book.answered(connection, link, taken, DispatchState.ACCEPTED, "", now)
         return Word()
 
     async def undelivered(
@@ -90,10 +102,18 @@ class Downloads:
         """See `Speech`. There is nothing beyond the order book that would have to know."""
 
 
+def _unable(reply: bytes) -> dict[str, str]:
+    """What an analyzer is not able to do of a message that it has understood: ORC-1, by ORC-2 or OBR-2, "" where it
+    names none."""
+    try:
+        said = read_answer(reply).said
+    except SegmentError:  # it has no end; MSA-1 stands
+        return {}
+    return {one.step_id: one.control for one in said if one.control in _UNABLE}
+
+
 def _said(code: str, reply: bytes) -> str:
     """MSA-1, and the codes of the errors: ERR-3, before version 2.5 in ERR-1. Of a reply without end MSA-1 alone."""
-    if code in _POSITIVE:
-        return ""
     if not hl7_reply.readable(reply):
         return code
     try:
