@@ -27,7 +27,7 @@ from interface.api.lists import Query, not_found, one, path_id, read_query
 from interface.domain.model import HoldReason, Priority, ResultStatus, Step
 from interface.domain.permissions import Permission
 from interface.domain.review import ReviewStep
-from interface.domain.views import Actor, Audience, ResultView
+from interface.domain.views import Actor, Audience, LookAgain, ResultView
 from interface.errors import ApiError
 from interface.flow import recalculation, review
 from interface.flow.coded_comments import coded_comments
@@ -38,6 +38,7 @@ from interface.store import lab
 from interface.store import review as queues
 from interface.store.db import Connection
 from interface.store.lab import Cursor, ResultFilter
+from interface.store.look_again import compared_with
 from interface.store.review import Policy, Queue, QueueFilter
 
 MOST_AT_ONCE = 500
@@ -184,9 +185,14 @@ def _handler(step: ReviewStep) -> Handler:
         actor = actor_of(request)
         async with services(request).database.transaction(actor.organization_id) as connection:
             view = await decide(connection, actor, result_id, version)
-        return json_response({"result": view})
+            look = await compared_with(connection, result_id) if step in _OTHER_THAN_IT_WAS else ()
+        return json_response({"result": view, "look_again": look} if look else {"result": view})
 
     return take
+
+
+# After these others may have been compared with what it is not.
+_OTHER_THAN_IT_WAS = frozenset({ReviewStep.CORRECT, ReviewStep.ACCEPT_CHANGE, ReviewStep.RETRACT})
 
 
 async def recalculate(request: web.Request) -> web.StreamResponse:
@@ -305,7 +311,7 @@ ROUTES = (
             f"/api/results/{{id}}/{step.value.replace('_', '-')}",
             _handler(step),
             Need(_P.RESULT_RELEASE),
-            gives={"result": ResultView},
+            gives={"result": ResultView, "look_again?": list[LookAgain]},
         )
         for step in ReviewStep
     ),

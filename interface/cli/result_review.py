@@ -15,7 +15,7 @@ from interface.cli.laboratory import ENVIRONMENT, desk, laboratory_options
 from interface.cli.result_words import result_table
 from interface.domain.model import RELEASED
 from interface.domain.permissions import Permission
-from interface.domain.views import Actor, Audience, ResultView
+from interface.domain.views import Actor, Audience, LookAgain, ResultView
 
 if TYPE_CHECKING:
     from interface.settings import Settings
@@ -229,11 +229,14 @@ def _take(
     if version is not None and len(ids) > 1:
         raise click.UsageError("--version is of one result")
     work = _decide(context.settings, organization, username, [(id, version) for id in ids], step, all_or_none)
-    done, failures, notes = asyncio.run(work)
+    done, failures, notes, look = asyncio.run(work)
     if as_json or done:
         emit(done if as_json else result_table(done), as_json)
     for line in [says.format(view.id) for view in done] if says else notes:
         click.echo(line, err=True)
+    for one in look:
+        text = f"{one.barcode} {one.test_code} {one.value} was compared with {one.other_value}"
+        click.echo(f"look again: {text}, which it is not any more (result {one.result_id})", err=True)
     for line in failures:
         click.echo(f"labora: {line}", err=True)
     return EXIT_FAILED if failures else 0
@@ -246,16 +249,18 @@ async def _decide(
     results: Sequence[tuple[UUID, int | None]],
     step: Take,
     all_or_none: bool,
-) -> tuple[list[ResultView], list[str], list[str]]:
-    """What was done, what refused, and what was so already."""
+) -> tuple[list[ResultView], list[str], list[str], list[LookAgain]]:
+    """What was done, what refused, what was so already, and what was compared with what is not so any more."""
     from interface.domain.review import InputsWait
     from interface.flow.review_many import NotAll, many
     from interface.store import lab
+    from interface.store.look_again import compared_with
 
     groups = [results] if all_or_none else [[one] for one in results]
     done: list[ResultView] = []
     failures: list[str] = []
     notes: list[str] = []
+    look: list[LookAgain] = []
     async with desk(settings, organization, username, named=True) as at:
         while groups:
             wait: list[tuple[Sequence[tuple[UUID, int | None]], str]] = []  # for another that is named after it
@@ -280,6 +285,9 @@ async def _decide(
                             failures.append(text)
                         continue
                     done.append(answer.view)
+                    if _is_another(before[answer.result_id], answer.view):
+                        async with at.transaction() as connection:
+                            look += await compared_with(connection, answer.result_id)
                     if _as_it_was(before[answer.result_id], answer.view):
                         already = "released" if answer.view.status in RELEASED else str(answer.view.status)
                         notes.append(f"{answer.result_id} was {already} already")
@@ -287,11 +295,18 @@ async def _decide(
                 failures += [text for _, text in wait]
                 break
             groups = [group for group, _ in wait]
-    return done, failures, notes
+    return done, failures, notes, look
 
 
 def _as_it_was(was: ResultView | None, now: ResultView) -> bool:
     return was is not None and was.version_id == now.version_id and was.pending == now.pending
+
+
+def _is_another(was: ResultView | None, now: ResultView) -> bool:
+    """Whether what was released is not so any more."""
+    if was is None or was.status not in RELEASED:
+        return False
+    return now.status not in RELEASED or (was.comparator, was.value, was.unit) != (now.comparator, now.value, now.unit)
 
 
 # ---- beside the steps -----------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ class PatientView:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """A result that was compared with one of another person, because their records were merged then."""
+    """A result that was compared with what is not so: with a result of another person, whose record was merged then, or
+    with what was corrected or retracted since."""
 
     result_id: UUID
     version: int

@@ -1,4 +1,5 @@
-"""Results that were compared with another person's, because the two were one while their records were merged.
+"""Results that were compared with what is not so: with another person's, because the two were one while their records
+were merged, or with what was corrected or retracted since.
 
 Which result another was compared with stands in its explanation: `previous`, or `later`, of the step `delta`.
 """
@@ -11,10 +12,11 @@ from uuid import UUID
 from asyncpg import Record
 
 from interface.domain.delta import CHECK
-from interface.domain.model import ResultStatus
+from interface.domain.model import RELEASED, ResultStatus
 from interface.domain.views import LookAgain
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
+from interface.store.people import persons
 
 _JUDGED = """
 SELECT r.id, r.patient_id, r.version, r.status, coalesce(s.barcode, '') AS barcode, v.test_code,
@@ -24,8 +26,16 @@ CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id
 CROSS JOIN LATERAL (
     SELECT lab.explained(y.steps) AS steps FROM lab.decision y WHERE y.result_version_id = v.id OFFSET 0) d
 LEFT JOIN lab.specimen s ON s.id = r.specimen_id
-WHERE r.patient_id = ANY($1) AND r.status NOT IN ('cancelled', 'entered-in-error')
-ORDER BY r.id
+WHERE r.patient_id = ANY($1) AND {} ORDER BY r.id
+"""
+_OF_ANY = _JUDGED.format("r.status NOT IN ('cancelled', 'entered-in-error')")
+_OF_TEST = _JUDGED.format("r.test_id = $2 AND r.id <> $3 AND r.status = ANY($4)")
+_WAS = """
+SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
+FROM lab.result r JOIN lab.result_version v ON v.result_id = r.id
+CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) now
+WHERE r.id = $1 AND (r.status = 'entered-in-error'
+    OR (v.comparator, v.value, v.unit) IS DISTINCT FROM (now.comparator, now.value, now.unit))
 """
 _OTHERS = """
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
@@ -33,10 +43,10 @@ FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id WHERE v.id = A
 """
 
 
-async def compared_with_others(connection: Connection, persons: Mapping[UUID, UUID]) -> tuple[LookAgain, ...]:
+async def compared_with_others(connection: Connection, whose: Mapping[UUID, UUID]) -> tuple[LookAgain, ...]:
     """The results of these records that were compared with a result of another of the persons, whenever that was: the
-    time of the merge is of a clock that may have been ahead. `persons`: of each record whose it is now."""
-    judged = await connection.fetch(_JUDGED, list(persons))
+    time of the merge is of a clock that may have been ahead. `whose`: of each record whose it is now."""
+    judged = await connection.fetch(_OF_ANY, list(whose))
     compared = {row["id"]: _compared(row) for row in judged}
     asked = list({version for versions in compared.values() for version in versions})
     others = {row["id"]: row for row in await connection.fetch(_OTHERS, asked)} if asked else {}
@@ -45,8 +55,19 @@ async def compared_with_others(connection: Connection, persons: Mapping[UUID, UU
         for row in judged
         for version in compared[row["id"]]
         if (other := others.get(version)) is not None
-        and persons.get(other["patient_id"], other["patient_id"]) != persons[row["patient_id"]]
+        and whose.get(other["patient_id"], other["patient_id"]) != whose[row["patient_id"]]
     )
+
+
+async def compared_with(connection: Connection, result_id: UUID) -> tuple[LookAgain, ...]:
+    """The released results of the same person that were compared with what this result said, and says no more."""
+    was = {row["id"]: row for row in await connection.fetch(_WAS, result_id)}
+    of = await connection.fetchrow("SELECT patient_id, test_id FROM lab.result WHERE id = $1", result_id)
+    if not was or of is None or of["patient_id"] is None:
+        return ()
+    records = (await persons(connection, [of["patient_id"]])).get(of["patient_id"], ())
+    judged = await connection.fetch(_OF_TEST, list(records), of["test_id"], result_id, sorted(RELEASED))
+    return tuple(_line(row, was[version]) for row in judged for version in _compared(row) if version in was)
 
 
 def _compared(row: Record) -> list[UUID]:

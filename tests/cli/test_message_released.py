@@ -53,6 +53,9 @@ async def test_a_delta_to_what_was_corrected_since_is_found(bench: Workbench) ->
     assert await tried(bench, "--released") == {}
     given = ("--value", "3.0", "--comment", "another tube", "--as", "vera")
     corrected = await bench.run("result", "correct", str(results["1.0"].id), *given)
+    later = results["1.1"].id
+    said = f"look again: S2 CREA 1.1 mg/dL was compared with 1.0 mg/dL, which it is not any more (result {later})"
+    assert said in corrected.err
     assert corrected.status == 0, corrected.err
     [found] = (await tried(bench, "--released")).values()
     assert (found["barcode"], found["after"]["held"], found["stays"]) == ("S2", ["delta"], True)

@@ -12,6 +12,7 @@ from interface.domain.views import UnmergedView
 from interface.flow import review
 from interface.flow.people import merge, unmerge
 from interface.store.ids import uuid7
+from interface.store.look_again import compared_with
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -91,3 +92,25 @@ async def test_what_was_compared_with_ones_own_or_taken_back_is_not_named(databa
             await review.comment(connection, lab.director, (await lab.results())[1].id, "fasting")  # a version since
             await review.retract(connection, lab.director, last.id, "another tube")
         assert (await split(lab, one)).look_again == ()
+
+
+async def test_what_was_compared_with_what_was_retracted_is_named_and_with_what_got_a_comment_is_not(
+    database_url: str,
+) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        for number, value in enumerate(("1.00", "1.10", "1.05"), 1):
+            await measured(lab, f"S{number}", "P-1", value, f"C{number}")
+        first, second, third = await lab.results()
+        assert {view.status for view in (first, second, third)} == {ResultStatus.FINAL}
+
+        async def named() -> list[UUID]:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                return [row.result_id for row in await compared_with(connection, second.id)]
+
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.comment(connection, lab.director, second.id, "seen")
+        assert await named() == [], "it says what it said"
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.retract(connection, lab.director, second.id, "another tube")
+        assert await named() == [third.id]
