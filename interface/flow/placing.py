@@ -129,7 +129,7 @@ async def change(connection: Connection, batch: Batch, asked: Placing) -> Placed
     if known.ended or not any(item.status in OPEN_ITEM for item in items):
         raise OrderError([_why_not(known, items)], conflict=True)
     await _retest(connection, batch, known, items, asked)
-    await _change_facts(connection, batch.actor, known.order_id, asked)
+    await _change_facts(connection, batch.actor, known, asked)
     await rows.say(connection, known.id, asked.content)
     detail = {"placer": asked.placer.number, "tests": " ".join(asked.tests)}
     await audit.record(connection, batch.actor, "change", "order", known.order_id, detail)
@@ -435,11 +435,16 @@ async def _label(connection: Connection, actor: Actor, specimen_id: UUID, said: 
     await audit.record(connection, actor, "relabel", "specimen", specimen_id, detail)
 
 
-async def _change_facts(connection: Connection, actor: Actor, order_id: UUID, asked: Placing) -> None:
-    """What is said of the order as a whole. What is not said stays."""
-    said = asked.order
+async def _change_facts(connection: Connection, actor: Actor, known: Placed, asked: Placing) -> None:
+    """What is said of the order as a whole. What is not said stays; and it is no less urgent for one service as long
+    as something else that was ordered on it waits."""
+    said, priority = asked.order, asked.priority
+    order = await lab.get_order(connection, known.order_id, Audience.STAFF)
+    own = {item.id for item in await rows.items(connection, known.id) if not item.shared}
+    if priority and order and any(item.status in OPEN_ITEM and item.id not in own for item in order.items):
+        priority = min(order.priority, priority, key=MOST_URGENT.index)
     change = OrderChange(
-        priority=asked.priority,
+        priority=priority,
         clinical_history=said.clinical_history or None,
         ward=said.ward or None,
         patient_group=said.patient_group or None,
@@ -448,7 +453,7 @@ async def _change_facts(connection: Connection, actor: Actor, order_id: UUID, as
         requester=_practitioner(said.requester),
         requester_id=said.requester_id,
     )
-    await order_changes.change(connection, actor, order_id, change)
+    await order_changes.change(connection, actor, known.order_id, change)
 
 
 def _practitioner(said: NewPractitioner | None) -> NewPractitioner | None:
