@@ -185,6 +185,10 @@ class _Desk:
             self.refused += self._not_done(asked, error)
         else:
             self.done += done
+        if self.batch is not None:
+            warnings = [Fault(asked[0].location, APPLICATION, text, warning=True) for text in self.batch.left_out]
+            self.faults += warnings
+            self.batch.left_out.clear()
 
     async def answers(self) -> tuple[Answered, ...]:
         """Of each order, as it stands when all are done."""

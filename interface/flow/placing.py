@@ -71,7 +71,8 @@ class Placing:
 @dataclass(slots=True)
 class Batch:
     """What is placed together, for one patient. `window_days`: open specimens are meant for so long, 0: always;
-    `order_id`: the order that was made of it."""
+    `order_id`: the order that was made of it; `left_out`: what was told beside an order that is placed or changed, and
+    cannot be."""
 
     actor: Actor
     patient_id: UUID
@@ -81,6 +82,7 @@ class Batch:
     order_id: UUID | None = None
     # Those without barcodes, by what they are: the specimen and its order
     tubes: dict[tuple[object, ...], tuple[UUID, UUID]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
 
 class OtherContent(OrderError):
@@ -106,7 +108,7 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
             before |= await rows.nobodys(connection, [one.id for one in there], tests[0])
         specimen_id, order_id = await _tube(connection, batch, asked, tube, tests[0])
         found += (await _ordered(connection, batch.actor, order_id, specimen_id, asked.tests, tests[0])).values()
-        await _step(connection, batch.actor, specimen_id, tube)
+        await _step(connection, batch, specimen_id, tube)
         await _also_said(connection, batch.actor, order_id, asked)
     filler = await rows.next_filler(connection, order_id)
     placed_id = await rows.insert(
@@ -358,15 +360,18 @@ async def _also_said(connection: Connection, actor: Actor, order_id: UUID, asked
 _IS_HERE = ("received", "stored")
 
 
-async def _step(connection: Connection, actor: Actor, specimen_id: UUID, tube: PlacedTube) -> None:
-    """What is told of the specimen and was not known: that it was collected, received, rejected."""
-    said = tube.specimen
+async def _step(connection: Connection, batch: Batch, specimen_id: UUID, tube: PlacedTube) -> None:
+    """What is told of the specimen and was not known: that it was collected, received, rejected. A ward notes late, or
+    by another clock, when it took a tube that is here already: that is no reason to measure nothing."""
+    actor, said = batch.actor, tube.specimen
     if said.collected_at is None and said.received_at is None and tube.reject is None:
         return
     view = await specimens.view(connection, specimen_id)
     if said.received_at and view.received_at is None and view.state in ("expected", "collected"):
         taken = said.collected_at if view.collected_at is None else None
         await specimens.receive(connection, actor, specimen_id, at=said.received_at, collected_at=taken)
+    elif said.collected_at and view.received_at and view.collected_at is None and said.collected_at > view.received_at:
+        batch.left_out.append("the time of collection is after that of the receipt, and is not kept")
     elif said.collected_at and (view.state == "expected" or (view.collected_at is None and view.state in _IS_HERE)):
         await specimens.collect(
             connection, actor, specimen_id, at=said.collected_at, by=said.collected_by, container=said.container
@@ -407,7 +412,7 @@ async def _retest(
     if len(tubes) == len(on):
         for specimen_id, tube in zip(on, tubes, strict=True):
             await _label(connection, batch.actor, specimen_id, tube.specimen)
-            await _step(connection, batch.actor, specimen_id, tube)
+            await _step(connection, batch, specimen_id, tube)
     elif tubes:
         raise OrderError(["the number of its specimens cannot be changed; replace the order"], conflict=True)
 
