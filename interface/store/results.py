@@ -341,8 +341,9 @@ _CHANGED = """u AS (
     FROM (SELECT r.order_item_id, r.id FROM i JOIN lab.result r ON r.id = i.result_id WHERE NOT i.fresh
           AND NOT i.pending AND r.order_item_id IS DISTINCT FROM i.order_item_id OFFSET 0) w
     WHERE o.id = w.order_item_id AND o.status = 'completed' AND NOT EXISTS (
-        SELECT FROM lab.result q WHERE q.order_id = o.order_id AND q.order_item_id = o.id AND q.id <> w.id
+        SELECT FROM lab.result q WHERE q.order_id = o.order_id AND q.order_item_id = o.id
         AND q.status NOT IN ('cancelled', 'entered-in-error')
+        AND q.id <> ALL(ARRAY(SELECT result_id FROM i WHERE NOT pending))
     ) AND NOT EXISTS (SELECT FROM i WHERE i.order_item_id = o.id)
 ), g AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)

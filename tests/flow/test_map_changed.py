@@ -224,3 +224,17 @@ async def test_what_was_critical_before_it_was_ordered_is_one_call(lab: Laborato
         await review.reject(connection, lab.director, after.id, "haemolysed")
     said = [(kind, state) for kind, state, *_ in await tasks(lab)]
     assert said == [*([("critical", "closed")] if told else []), ("no_longer_critical", "open")]
+
+
+async def test_so_do_two_runs_of_it_that_one_message_has(lab: Laboratory) -> None:
+    await mapped(lab, WRONG["another test"])
+    await lab.order("S1", "CL", "K", "CREA")
+    runs = [f"R|{at}|^^^{LOINC['K']}|16.{at}|||N||F||||2026010203000{at}" for at in (1, 2)]
+    await lab.send(message("P|1||P-1||Muster^Maria||19800501|F", "O|1|S1||^^^CHEM|R", *runs, control="C1"))
+    await lab.settle()
+    before, _ = await lab.results()
+    assert (await items(lab))["CL"] == "completed"
+    await mapped(lab, RIGHT)
+    await replayed(lab, before)
+    assert [one.test_code for one in await lab.results()] == ["K", "K"]
+    assert await items(lab) == {"CL": "in_progress", "K": "completed", "CREA": "received"}
