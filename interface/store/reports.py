@@ -381,7 +381,7 @@ with w as (select id, coalesce(merged_into_id, id) as person from lab.patient wh
 select distinct r.order_id
 from w join lab.result r on r.patient_id = w.id
 cross join w as v join lab.result b on b.patient_id = v.id and b.test_id = r.test_id and b.effective_at < r.effective_at
-where v.person <> w.person and r.released_at is not null and b.released_at is not null
+where v.person <> w.person and b.released_at is not null
   and exists (select from lab.report p where p.order_id = r.order_id)
 """
 

@@ -288,10 +288,17 @@ async def test_earlier_results_of_the_person_are_shown_and_none_that_an_emr_may_
     assert len(await contents(laboratory, second.id)) == 1, "another order's results make no version of this one"
 
 
+async def merged_before(laboratory: Laboratory, one: OrderView, other: OrderView) -> None:
+    """Two records of patients are one person's, since longer than a change is looked for when a result is released."""
+    await done(laboratory, people.merge, one.patient_id, other.patient_id, "registered twice")
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.patient set updated_at = updated_at - interval '2 minutes'")
+
+
 async def test_what_was_another_persons_is_in_no_report_once_their_merge_is_taken_back(laboratory: Laboratory) -> None:
     theirs, _ = await released(laboratory, "6.10")
     placed = await laboratory.order()
-    await done(laboratory, people.merge, theirs.patient_id, placed.patient_id, "registered twice")
+    await merged_before(laboratory, theirs, placed)
     result_id = await laboratory.result(placed, "13.50")
     await done(laboratory, review.release, result_id)
     [report] = await contents(laboratory, placed.id)
@@ -305,6 +312,20 @@ async def test_what_was_another_persons_is_in_no_report_once_their_merge_is_take
     assert [one.value for one in first.lines[0].earlier] == ["6.10"], "what was given out is kept"
     assert (report.version, report.lines[0].earlier) == (2, ())
     assert len(await contents(laboratory, placed.id)) == 2
+
+
+async def test_nor_in_one_of_what_is_preliminary(laboratory: Laboratory) -> None:
+    theirs, _ = await released(laboratory, "6.10")
+    placed = await laboratory.order()
+    await merged_before(laboratory, theirs, placed)
+    result_id = await laboratory.result(placed, "13.50")
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.result set status = 'preliminary' where id = $1", result_id)
+    [report] = await contents(laboratory, placed.id, EARLY)
+    assert [one.value for one in report.lines[0].earlier] == ["6.10"]
+    await done(laboratory, people.unmerge, theirs.patient_id, "two people after all")
+    _, report = await contents(laboratory, placed.id, EARLY)
+    assert (report.version, report.lines[0].earlier) == (2, ())
 
 
 async def test_a_correction_while_a_version_is_made_is_told_by_the_next(
