@@ -16,6 +16,7 @@ from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.qc_gate import MEASURED_ON
 from interface.store.surroundings import value_of
+from interface.store.versions import versions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,9 @@ async def other_test(connection: Connection, result_id: UUID, version_id: UUID) 
 async def held_before(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, frozenset[HoldReason]]:
     """Of each result the reasons for which it was held when nobody had said anything of it yet."""
     rows = await connection.fetch(
-        """SELECT k.id, v.held FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATERAL (
-               SELECT held FROM lab.result_version WHERE result_id = k.id AND actor_kind NOT IN ('user', 'client')
-                ORDER BY version DESC LIMIT 1) v""",
+        f"""SELECT k.id, v.held FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATERAL (
+               SELECT w.held FROM {versions_of("= k.id")} w WHERE w.actor_kind NOT IN ('user', 'client')
+                ORDER BY w.version DESC LIMIT 1) v""",  # noqa: S608 - words of ours
         list(result_ids),
     )
     return {row["id"]: frozenset(map(HoldReason, row["held"])) for row in rows}

@@ -13,6 +13,7 @@ from asyncpg import Record
 from interface.domain.model import HoldReason, Origin, ResultStatus
 from interface.domain.runs import GONE
 from interface.store.db import Connection
+from interface.store.versions import versions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,8 @@ async def stored(connection: Connection, message_id: UUID) -> dict[UUID, Candida
 async def held_ever(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, frozenset[HoldReason]]:
     """What each result was held for, in any of its versions."""
     rows = await connection.fetch(
-        """SELECT v.result_id, array_agg(DISTINCT reason) AS held
-             FROM lab.result_version v, unnest(v.held) reason
-            WHERE v.result_id = ANY($1) GROUP BY v.result_id""",
+        f"""SELECT v.result_id, array_agg(DISTINCT reason) AS held
+              FROM {versions_of("= ANY($1)")} v, unnest(v.held) reason GROUP BY v.result_id""",  # noqa: S608 - words of ours
         list(result_ids),
     )
     found = {row["result_id"]: frozenset(map(HoldReason, row["held"])) for row in rows}

@@ -6,14 +6,24 @@ Statistics follow soon after (`store.upkeep`); until then each batch would read 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, cast
+from uuid import UUID
 
 import orjson
+import pytest
 
-from interface.store import results, surroundings
+from interface.store import judged_for, replay, results, surroundings
+from interface.store.db import Connection
 from interface.store.ids import uuid7
 from tests.flow.laboratory import laboratory
+from tests.store.test_dispatch_plans import Asked
+
+_VERSIONS = """
+insert into lab.result_version (id, organization_id, result_id, version, status, kind, actor_kind)
+select r.id, $1, r.id, 1, 'final', 'numeric', 'link'
+  from (select gen_random_uuid() as id from generate_series(1, 20000)) r
+"""
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -51,3 +61,21 @@ async def test_whether_any_item_of_a_specimen_has_a_follow_up_is_one_walk(databa
         text = "\n".join(row[0] for row in plan)
     assert "Index Scan using follow_up_order_item_id_idx" in text, text
     assert "order_item_id >= s.first) AND (order_item_id <= s.last" in text
+
+
+@pytest.mark.parametrize("read", [judged_for.held_before, replay.held_ever])
+async def test_for_what_a_result_was_held_is_found_without_reading_the_versions_of_all(
+    database_url: str, read: Callable[[Connection, Sequence[UUID]], Awaitable[object]]
+) -> None:
+    """A person who releases a result waits for it, and whoever waits for its specimen."""
+    async with laboratory(database_url) as lab:
+        async with lab.owner.transaction():
+            await lab.owner.execute("set local session_replication_role = replica")
+            await lab.owner.execute(_VERSIONS, lab.organization_id)
+        await lab.owner.execute("analyze lab.result_version")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            asked = Asked(connection)
+            await read(cast(Connection, asked), [uuid7()])
+            [text] = asked.texts
+            plan = "\n".join(row[0] for row in await connection.fetch(f"explain (costs off) {text}", [uuid7()]))
+    assert "Seq Scan on result_version_default" not in plan, plan
