@@ -100,7 +100,7 @@ async def _rules_of(connection: Connection, results: Sequence[Record]) -> dict[U
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """How a result was measured, what the analyzer said of it, and what held it before a person said anything."""
+    """How a result was measured, what the analyzer said of it, and what held it last."""
 
     analyzer: str = ""
     driver: str = ""

@@ -95,10 +95,12 @@ async def other_test(connection: Connection, result_id: UUID, version_id: UUID) 
 
 
 async def held_before(connection: Connection, result_ids: Collection[UUID]) -> dict[UUID, frozenset[HoldReason]]:
-    """Of each result the reasons for which it was held when nobody had said anything of it yet."""
+    """Of each result the reasons for which it was held last: what a person says of one takes none away, or all, while
+    one that a person has decided anew is held for reasons of its own."""
     rows = await connection.fetch(
         f"""SELECT k.id, v.held FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATERAL (
-               SELECT w.held FROM {versions_of("= k.id")} w WHERE w.actor_kind NOT IN ('user', 'client')
+               SELECT w.held FROM {versions_of("= k.id")} w
+                WHERE w.held <> '{{}}' OR w.actor_kind NOT IN ('user', 'client')
                 ORDER BY w.version DESC LIMIT 1) v""",  # noqa: S608 - words of ours
         list(result_ids),
     )

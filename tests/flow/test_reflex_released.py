@@ -8,6 +8,7 @@ import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.flow import review
+from interface.flow.replay import replay
 from tests.flow.laboratory import COLLECTED, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_deciding import items
@@ -64,3 +65,22 @@ async def test_what_its_rule_does_not_ask_for_adds_nothing(database_url: str) ->
         async with lab.database.transaction(lab.organization_id) as connection:
             await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
         assert "MG" not in await items(lab)
+
+
+async def test_what_held_it_since_a_person_had_it_decided_anew_counts_too(database_url: str) -> None:
+    """It came before its order, and waited for that; of what held it then, replayed, nobody had said anything yet."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + REFLEX.format(asks='holds = ["delta"]'))
+        await lab.order("S0", "K")
+        await lab.send(sent("S0", {"K": "3.6"}, control="C0", at="20260102020000"))
+        await lab.send(sent("S1", {"K": "4.9"}, at="20260102040000"))
+        await lab.settle()
+        [_, found] = await lab.results()
+        assert HoldReason.NO_SUCH_SPECIMEN in found.held and found.message_id is not None
+        await lab.order("S1", "K", at=COLLECTED + timedelta(hours=2))
+        await replay(lab.database, lab.director, found.message_id, lab.contexts.get, dry_run=False)
+        [_, found] = await lab.results()
+        assert found.held == (HoldReason.DELTA,)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
+        assert "MG" in await items(lab)
