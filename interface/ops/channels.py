@@ -56,7 +56,11 @@ async def send(channel: ChannelSettings, message: Outgoing) -> str:
 
 
 def _context(channel: ChannelSettings) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(channel.ca) if channel.ca else None)
+    try:
+        return ssl.create_default_context(cafile=str(channel.ca) if channel.ca else None)
+    except OSError as error:  # it was there when the configuration was read; SSLError is one: it is no certificate
+        reason = "it is no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise DeliveryTransient(f"the authorities' file {channel.ca} cannot be read: {reason}") from None
 
 
 def _place(channel: ChannelSettings) -> str:

@@ -246,6 +246,30 @@ async def test_a_mail_that_did_not_go_out_without_it_goes_out_after_under_the_sa
     assert center.post.got[0]["Message-ID"] in {f"<{row['id']}@lab.example>" for row in rows}
 
 
+@pytest.mark.parametrize("said", [None, "no certificate"])
+async def test_a_channel_whose_authorities_cannot_be_read_any_more_keeps_no_other_from_telling(
+    center: Center, said: str | None
+) -> None:
+    """The file was there when the configuration was read, and somebody has renewed it since, or taken it away."""
+    authorities = center.folder / "authorities.pem"
+    if said is not None:
+        authorities.write_text(said)
+    mail, sms = center.settings.channels
+    center.settings = AlertSettings((replace(sms, ca=authorities), mail))
+    center.start()
+    await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+    titles = [title for after_s in (1, 10, 15, 45, 60) for title in await center.round(after_s)]
+    assert titles == ["URGENT: Disk space is short: /var/lib", "Alerts cannot be sent by sms"]
+    await center.take_away()
+    assert [title for _ in range(5) for title in await center.round()] == ["URGENT: The database does not serve"]
+    center.settings = AlertSettings((mail, sms))
+    center.center.configure(center.settings, center.roster)
+    await center.round(600)
+    assert [asked.body.decode().partition("] ")[2] for asked in center.web.got] == [
+        "URGENT: The database does not serve"
+    ]
+
+
 async def test_a_folder_that_takes_no_file_leaves_it_in_memory(center: Center) -> None:
     center.folder = Path("/proc/nowhere")
     center.start()
