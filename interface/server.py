@@ -9,13 +9,16 @@ import asyncio
 import signal
 import socket
 import sys
+import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 import uvloop
 
 from interface import telemetry
 from interface.api.app import build_app
+from interface.api.context import Readiness
 from interface.api.shares import Share, Shares
 from interface.flow import waking
 from interface.flow.feed import Feed
@@ -29,9 +32,13 @@ from interface.store.db import Database
 COUNTED_PAUSE_S: Final = 1.0
 
 
+STANDSTILL_S: Final = 5.0  # it says how it is each second: who is silent for so long answers no analyzer either
+
+
 class _Server:
     def __init__(self, channel: Channel, begin: Begin) -> None:
-        self._channel, self._begin, self._state = channel, begin, begin.state
+        self._channel, self._begin = channel, begin
+        self._hear_state(begin.state)
         self._metrics: list[asyncio.Future[tuple[bytes, str]]] = []
         self.ended = asyncio.Event()
 
@@ -63,11 +70,23 @@ class _Server:
             await self.ended.wait()
         self._channel.say(telemetry.counted())
 
+    def _hear_state(self, state: State) -> None:
+        self._said, self._said_at = state, time.monotonic()
+
+    @property
+    def _state(self) -> State:
+        """How the daemon is; not as it was, where it is stopped or hangs: another may have its links by now."""
+        if time.monotonic() - self._said_at < STANDSTILL_S:
+            return self._said
+        text = "the daemon stands still: it does not say how it is"
+        links = tuple(replace(one, up=False, text=text) for one in self._said.links)
+        return State(Readiness(False, False, text, active=False), links)
+
     async def _hear(self) -> None:
         while (said := await self._channel.hear()) is not None:
             match said:
                 case State():
-                    self._state = said
+                    self._hear_state(said)
                 case Metrics(page, media):
                     waiting, self._metrics = self._metrics, []
                     for one in waiting:

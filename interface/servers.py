@@ -264,7 +264,7 @@ class Servers:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(STATE_PAUSE_S)
             state = self._state()
             for server in self._servers:
                 server.channel.say(state)
+            await asyncio.sleep(STATE_PAUSE_S)

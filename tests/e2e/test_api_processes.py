@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,6 +132,29 @@ async def test_a_process_that_dies_is_replaced(state_dir: Path) -> None:
         assert await eventually(replaced)
         answers = await asyncio.gather(*(get(daemon.api, "/health") for _ in range(20)))
         assert {status for status, _ in answers} == {200}
+
+
+async def test_processes_of_a_daemon_that_stands_still_do_not_say_that_all_is_well(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    """keepalived asks `/active` where analyzers shall connect: its links answer nobody, and another has them soon."""
+    daemon = Process(state_dir, tmp_path)
+    daemon.config.write_text(daemon.config.read_text().replace("[limits]", "workers = 2\n[limits]"))
+
+    async def said(status: int) -> bool:
+        answers = [await get(daemon.api, path) for _ in range(4) for path in ("/active", "/ready")]
+        return all(answer[0] == status for answer in answers)
+
+    async with daemon:
+        assert await eventually(partial(said, 200))
+        daemon.tell(signal.SIGSTOP)
+        try:
+            assert await eventually(partial(said, 503))
+            assert "does not say how it is" in (await get(daemon.api, "/ready"))[1]
+            assert (await get(daemon.api, "/health"))[0] == 200
+        finally:
+            daemon.tell(signal.SIGCONT)
+        assert await eventually(partial(said, 200))
 
 
 async def test_processes_end_when_the_daemon_is_killed(state_dir: Path, tmp_path: Path) -> None:
