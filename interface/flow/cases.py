@@ -85,6 +85,7 @@ class Case:
     reportable: bool = True
     beside_released: bool = False  # another run of its item is released
     blocked: str = ""  # why no rule may release it
+    awaited: bool = False  # a rerun of its item was asked for, and this is not it
     holds: tuple[HoldReason, ...] = ()
     flags: tuple[str, ...] = ()
     status: ResultStatus = ResultStatus.PRELIMINARY
@@ -264,7 +265,8 @@ def _choose_of(
     for case in mine.values():
         _reported_or_not(case, choice, by_id, len(runs))
         reruns = [one for one in awaited if one.kind is not _REFLEX]
-        if case.reportable and not all(_since(case, one, there.get(one.result_id), context) for one in reruns):
+        case.awaited = not all(_since(case, one, there.get(one.result_id), context) for one in reruns)
+        if case.reportable and case.awaited:
             case.blocked = "a rerun was asked for, and this is not it: it came or was measured before"
     for of in known:
         if of.id not in mine and of.reportable is not (str(of.id) == choice.id):

@@ -307,7 +307,7 @@ def _note(case: Case, by: By) -> str:
 
 def _item_status(case: Case) -> str:
     """What becomes of the order item; "" leaves it as it is."""
-    if case.item is None or case.pending:
+    if case.item is None or case.pending or case.awaited:  # an item that is done is measured by nobody any more
         return ""
     if case.status is _FINAL or case.beside_released:
         return _VERIFIED

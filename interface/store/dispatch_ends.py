@@ -17,6 +17,7 @@ from interface.domain.views import Actor, ActorKind
 from interface.store import dispatch
 from interface.store.db import Connection
 from interface.store.dispatch import DispatchRow
+from interface.store.follow_ups import asked_before
 
 if TYPE_CHECKING:
     from interface.store.version_rows import ResultVersion
@@ -27,7 +28,8 @@ _OPEN_OF = "d.order_item_id = any($1::uuid[]) and d.state not in ('resulted', 'c
 
 async def resulted(connection: Connection, organization_id: UUID, versions: Sequence[ResultVersion]) -> None:
     """Results have come, and are written in the same transaction. The work of the analyzer that sent one has ended,
-    whatever is said of the result; that of others is redundant once the item is done."""
+    whatever is said of the result, but for a rerun of which it is none; that of others is redundant once the item is
+    done."""
     by: dict[UUID, set[UUID | None]] = {}
     done: set[UUID] = set()
     for one in versions:
@@ -36,13 +38,54 @@ async def resulted(connection: Connection, organization_id: UUID, versions: Sequ
             if one.alike.item_status in _DONE:
                 done.add(one.order_item_id)
     rows = await dispatch.locked(connection, _OPEN_OF, list(by))
-    mine = [row.id for row in rows if row.analyzer_id in by[row.order_item_id]]
+    own = [row for row in rows if row.analyzer_id in by[row.order_item_id]]
+    awaited = await _still_awaited(connection, own, versions)
+    mine = [row.id for row in own if row.id not in awaited]
     others = [row for row in rows if row.order_item_id in done and row.analyzer_id not in by[row.order_item_id]]
     actor = await _who(connection, organization_id, versions[0])
     now = datetime.now(UTC)
     if mine:
         await dispatch.set_state(connection, actor, mine, DispatchState.RESULTED, now)
     await _take_back(connection, actor, others, "another run of the test has come", now)
+
+
+_ASKED = """
+select d.id, d.order_item_id, d.analyzer_id, f.id as follow_up_id, f.created_at as made_at, v.instrument_at as before
+  from lab.dispatch d join lab.follow_up f on f.id = d.follow_up_id
+  left join lab.result r on r.id = f.result_id left join lab.result_version v on v.id = r.version_id
+ where d.id = any($1::uuid[])
+"""
+
+
+async def _still_awaited(
+    connection: Connection, rows: Sequence[DispatchRow], versions: Sequence[ResultVersion]
+) -> set[UUID]:
+    """The reruns among this work of which no result is the run that was asked for, as `flow.cases` has it: what an
+    analyzer had sent by then, and waited for its turn or is decided anew, or what it kept and sends late, is none. Who
+    was not told of the rerun yet would not be any more, nor a person that it was refused."""
+    again = [row.id for row in rows if row.follow_up_id is not None]
+    if not again:
+        return set()
+    messages = {one.message.message_id for one in versions}
+    came = {
+        row["id"]: row["received_at"]
+        for row in await connection.fetch(
+            "select id, received_at from lab.message where id = any($1::uuid[])", [one for one in messages if one]
+        )
+    }
+    awaited = set()
+    for row in await connection.fetch(_ASKED, again):
+        said = [
+            one.message for one in versions
+            if one.order_item_id == row["order_item_id"] and one.alike.analyzer_id == row["analyzer_id"]
+        ]  # fmt: skip
+        if not any(
+            (one.message_id not in came or asked_before(row["follow_up_id"], row["made_at"], came[one.message_id]))
+            and (row["before"] is None or one.instrument_at is None or one.instrument_at >= row["before"])
+            for one in said
+        ):
+            awaited.add(row["id"])
+    return awaited
 
 
 async def _who(connection: Connection, organization_id: UUID, version: ResultVersion) -> Actor:

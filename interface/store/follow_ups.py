@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,7 +14,10 @@ from asyncpg import Record
 from interface.domain.model import FollowUpKind, FollowUpState
 from interface.domain.views import Actor
 from interface.store.db import Connection
-from interface.store.ids import uuid7
+from interface.store.ids import instant_of, uuid7
+from interface.store.routes import AHEAD
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,16 @@ async def set_state(connection: Connection, follow_up_id: UUID, state: FollowUpS
     await connection.execute(
         "update lab.follow_up set state = $2, updated_at = now() where id = $1 and state <> $2", follow_up_id, state
     )
+
+
+def asked_before(follow_up_id: UUID, made_at: datetime, came: datetime) -> bool:
+    """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows. But ids
+    go on after those of a clock that was ahead, and may be of a time that is to come: then `made_at`, the database's,
+    counts."""
+    asked_at = instant_of(follow_up_id)
+    if asked_at > made_at + AHEAD:
+        asked_at = made_at
+    return asked_at + _MILLISECOND <= came
 
 
 def _follow_up(row: Record) -> FollowUp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
 from uuid import UUID
@@ -42,8 +42,7 @@ from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
-from interface.store.ids import instant_of
-from interface.store.routes import AHEAD
+from interface.store.follow_ups import asked_before
 from interface.store.versions import last_version
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
@@ -52,7 +51,6 @@ _NUMERIC = ValueKind.NUMERIC
 _NUMBERS: dict[str, Value] = {}  # by their text: of two or three digits as a rule, so that they come again
 _MOST_NUMBERS = 4096
 _ID = attrgetter("id")
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @record
@@ -107,12 +105,8 @@ class Led:
         return self.state in (FollowUpState.REQUESTED, FollowUpState.SENT)
 
     def asked_before(self, came: datetime) -> bool:
-        """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows. But
-        ids go on after those of a clock that was ahead, and may be of a time that is to come."""
-        asked_at = instant_of(self.id)
-        if asked_at > self.made_at + AHEAD:
-            asked_at = self.made_at
-        return asked_at + _MILLISECOND <= came
+        """Whether what came then came after it was asked for."""
+        return asked_before(self.id, self.made_at, came)
 
     def told(self, before: datetime) -> bool:
         """Whether an analyzer was told of it before then, and nothing has answered it."""

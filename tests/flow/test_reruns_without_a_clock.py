@@ -13,9 +13,10 @@ from interface.domain.routing import DispatchState
 from interface.flow import follow_ups
 from interface.flow.replay import replay
 from interface.store.ids import uuid7
-from tests.flow.dispatching import ask, say, tell
+from tests.flow.dispatching import ask, codes, say, tell
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
+from tests.flow.test_outgoing import line, orders
 
 FINAL, REGISTERED = ResultStatus.FINAL, ResultStatus.REGISTERED
 
@@ -91,6 +92,35 @@ async def test_a_message_that_came_before_the_rerun_was_asked_for_is_none(lab: L
     await lab.settle()
     assert await runs(lab) == [("1.0", True)]
     assert (await state(lab))[1:] == (["new resulted", "rerun accepted"], "sent")
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_another_run_that_came_before_leaves_the_rerun_to_be_done(lab: Laboratory, *, released: bool) -> None:
+    """It was measured and sent before anybody asked: who asked still waits, and the analyzer is still to do it."""
+    await first_run(lab)
+    if released:
+        await lab.release((await lab.results())[0].id)
+    await lab.send(sent("S1", {"CREA": "1.1"}, control="C2", at=""))
+    await asked(lab, told=True)
+    await lab.settle()
+    assert await state(lab) == ("in_progress", ["new resulted", "rerun accepted"], "sent")
+    assert codes((await ask(lab, "S1")).works) == [("S1", ("2160-0",))]
+    await measured(lab, "1.2", "C3")
+    assert (await state(lab))[1:] == (["new resulted", "rerun resulted"], "done")
+
+
+async def test_a_rerun_that_was_not_told_yet_is_told_after_a_run_that_came_before(lab: Laboratory) -> None:
+    """Its analyzer has a worklist and asks for nothing: it would never hear of the rerun."""
+    await lab.order("S1", "CREA")
+    async with line(lab, download=True) as at:
+        await at.deliver()
+        await measured(lab, "1.0", "C1")
+        await lab.send(sent("S1", {"CREA": "1.1"}, control="C2", at=""))
+        await asked(lab, told=False)
+        await at.fail("busy")
+        await lab.settle()
+        assert await state(lab) == ("in_progress", ["new resulted", "rerun queued"], "sent")
+        assert [test for _, test, _ in orders(await at.deliver())] == ["^^^2160-0"]
 
 
 @pytest.mark.parametrize("value", ["1.0", "1.1"])
