@@ -273,9 +273,11 @@ async def _try(
         if before is None or before.version_id not in released:
             changes.append(_change(message_id, before, version))
     if code is None and trial.in_force:
-        held = await held_ever(connection, [one.result_id for one in released.values()])
+        said = await waited_of(connection, list(released))
+        own = [released[id] for id, one in said.items() if all(step.step != "correct" for step in one.steps)]
+        held = await held_ever(connection, [one.result_id for one in own])
         after_it = await _as_if_new(connection, work, by, there)
-        changes += _released_otherwise(message_id, list(released.values()), after_it, held)
+        changes += _released_otherwise(message_id, own, after_it, held)
     elif code is None:
         catalogue = await read_catalogue(connection, actor.organization_id, as_is.link.driver.id, as_is.link.link_id)
         before_it = await _as_if_new(connection, as_is, Tried(as_is.link, catalogue), there)
@@ -327,8 +329,9 @@ def _released_otherwise(
     now: Mapping[_Place, ResultVersion],
     held_ever: Mapping[UUID, frozenset[HoldReason]],
 ) -> Iterator[Change]:
-    """Of each released result of which something else would be said now than was. What has held it once, somebody has
-    seen; and whose order has ended since, or whose control has failed, says nothing of what it says."""
+    """Of each released result of which something else would be said now than was, but for what a person has corrected:
+    that is the person's word. What has held it once, somebody has seen; and whose order has ended since, or whose
+    control has failed, says nothing of what it says."""
     for one in released:
         then = now.get((one.specimen, one.location))
         if then is None:

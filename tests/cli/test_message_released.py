@@ -81,3 +81,15 @@ async def test_it_is_only_shown(bench: Workbench, arguments: tuple[str, ...]) ->
     answer = await bench.run("message", "replay", *arguments, "--released", "--as", "vera")
     assert answer.status == 2
     assert "--released belongs to --dry-run" in answer.err
+
+
+async def test_what_a_person_has_corrected_is_not_told_again(bench: Workbench) -> None:
+    await put_in_force(bench.laboratory)
+    await bench.order("S1", "SER", "CREA", "NA")
+    await bench.receive("S1", "2160-0|1.0|mg/dL", "2951-2|140|mmol/L")
+    creatinine, sodium = await bench.laboratory.results()
+    for result, given in ((creatinine, ("correct", "--value", "3.0")), (sodium, ("comment",))):
+        step, *more = given
+        answer = await bench.run("result", step, str(result.id), *more, "--comment", "another tube", "--as", "vera")
+        assert answer.status == 0, answer.err
+    assert await tried(bench, "--released") == {}
