@@ -44,6 +44,7 @@ from interface.store import audit
 from interface.store import results as store
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
+from interface.store.read_otherwise import read_otherwise
 from interface.store.replay import Candidate, candidates, held_ever, lock_message, settle_again, stored, taken_back
 from interface.store.results import CurrentResult
 from interface.store.stored_messages import StoredMessage, read_messages
@@ -208,6 +209,10 @@ async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, co
     now, rules = await _deciding(connection, at, work, by)
     waiting = await candidates(connection, [one.id for one in at.current.values()])
     told = await _diluted(connection, work, waiting)
+    # What comes to the same by a map or molar mass that was changed since is said anew all the same: else nobody could
+    # release it.
+    decided_by = await waited_of(connection, [one.version_id for one in waiting.values()])
+    otherwise = await read_otherwise(connection, decided_by)
     gone = await taken_back(connection, work.message.id)
     wanted = partial(_of_interest, waiting=waiting, message_id=work.message.id, code=code, diluted=told, gone=gone)
     decided = decisions(work, by.catalogue, at, rules, wanted)
@@ -223,7 +228,8 @@ async def _again(connection: Connection, actor: Actor, work: Work, by: Tried, co
         for case in list(one.cases):
             case.again = step if case.observed is not None and case.waited is None else None
             version, before = version_of(case, author), waiting.get(case.result_id)
-            if before is not None and _alike(before, version, known.get(case.result_id)):
+            same = before is not None and _alike(before, version, known.get(case.result_id))
+            if before is not None and same and before.version_id not in otherwise:
                 unchanged += 1
                 one.cases.remove(case)
                 continue

@@ -122,6 +122,21 @@ async def test_nothing_is_released_that_was_converted_by_a_molar_mass_that_was_f
         assert (await lab.release(result.id)).value == "4.09"
 
 
+async def test_who_replays_what_comes_to_the_same_by_another_molar_mass_may_release_it(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await weighs(lab, "39.1")
+        await lab.order("S1", "K")
+        await lab.send([one.replace("mmol/L", "mg/dL") for one in sent("S1", {"K": "16.0"})])
+        await lab.settle()
+        [result] = await lab.results()
+        await weighs(lab, "39.098")
+        with pytest.raises(ReviewError, match="was changed since it was converted; replay its message, or correct it"):
+            await lab.release(result.id)
+        await replayed(lab, result)
+        released = await lab.release(result.id)
+        assert (released.status, released.value) == (FINAL, result.value)
+
+
 async def test_what_was_sent_in_the_unit_of_its_test_has_nothing_to_do_with_its_molar_mass(database_url: str) -> None:
     async with laboratory(database_url) as lab:
         await lab.order("S1", "K")
