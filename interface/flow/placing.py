@@ -8,7 +8,8 @@ refused. Everything happens in the caller's transaction; a step that raises must
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -392,9 +393,8 @@ async def _retest(
         raise OrderError(problems)
     waits = [item for item in items if item.status not in CLOSED_ITEM]
     gone = [item for item in waits if item.test_id not in tests[0]]
-    # What is measured on an aliquot was ordered on its tube.
-    whole = await rows.parted_from(connection, [item.specimen_id for item in waits if item.specimen_id])
-    of = {whole[item.specimen_id]: item.order_id for item in waits if item.specimen_id}
+    ordered_on = await _ordered_on(connection, {item.specimen_id for item in waits if item.specimen_id}, asked)
+    of = {ordered_on[item.specimen_id]: item.order_id for item in waits if item.specimen_id}
     on = list(of)
     found: list[UUID] = []
     before = await rows.nobodys(connection, on, tests[0])
@@ -415,6 +415,20 @@ async def _retest(
             await _step(connection, batch, specimen_id, tube)
     elif tubes:
         raise OrderError(["the number of its specimens cannot be changed; replace the order"], conflict=True)
+
+
+async def _ordered_on(connection: Connection, waits_on: Collection[UUID], asked: Placing) -> Mapping[UUID, UUID]:
+    """Of each specimen on which an item waits the one that it was ordered on. What is measured on an aliquot was
+    ordered on its tube; where all of it is on one aliquot, on that one by its own barcode, or once its tube is gone."""
+    whole = await rows.parted_from(connection, waits_on)
+    tubes = {one.id: one for one in await rows.tubes(connection, {*waits_on, *whole.values()})}
+    parts, said = Counter(whole.values()), {tube.specimen.barcode for tube in asked.tubes}
+
+    def itself(part: UUID, tube: UUID) -> bool:
+        named = tubes[part].barcode in said
+        return parts[tube] == 1 and (named or (tubes[tube].disposed and tubes[tube].barcode not in said))
+
+    return {part: part if itself(part, tube) else tube for part, tube in whole.items()}
 
 
 def _says_which(tube: PlacedTube) -> bool:

@@ -57,7 +57,7 @@ class PlacedItem:
 
 @dataclass(frozen=True, slots=True)
 class Tube:
-    """A specimen that may still be measured, with its order."""
+    """A specimen, with its order."""
 
     id: UUID
     barcode: str
@@ -67,6 +67,7 @@ class Tube:
     collected: bool
     collected_at: datetime | None
     known_since: datetime  # received, or made with its order: the later
+    disposed: bool
 
 
 # A tube and what was parted from it: what was ordered on the one may be measured on the other.
@@ -289,7 +290,7 @@ async def _tubes(connection: Connection, condition: str, value: object) -> list[
     rows = await connection.fetch(
         f"""
         select s.id, s.barcode, s.type, s.order_id, s.patient_id, s.state <> 'expected' as collected, s.collected_at,
-               greatest(s.received_at, s.created_at) as known_since
+               greatest(s.received_at, s.created_at) as known_since, s.state = 'disposed' as disposed
         from lab.specimen s where {condition} order by s.id
         """,  # noqa: S608 - a condition of ours
         value,

@@ -174,3 +174,36 @@ async def test_what_is_changed_of_an_order_is_not_ordered_again_on_each_part_of_
     assert (await his.oml(*order("2", "MG", control="XO", spm=""))).controls == ["XR"], "on the tube"
     assert [one for one in (await his.tests())[0] if one not in before] == [("MG", "received", "B-1")]
     assert tubes == {"B-1", "B-1-1"}
+
+
+async def test_what_is_ordered_by_the_barcode_of_an_aliquot_is_changed_on_it(his: Hospital) -> None:
+    """A hospital that has the aliquot: the change was of its tube, and refused as of another barcode."""
+    await his.oml(*order("1", "BMP", barcode="B-1"))
+    [made] = await his.orders()
+    tube = made.items[0].specimen_id
+    assert tube is not None
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await specimens.receive(connection, his.lab.director, tube)
+        await specimens.aliquot(connection, his.lab.director, tube, barcode="B-9", tests=("K",))
+    assert (await his.oml(*order("2", "MG", barcode="B-9"))).controls == ["OK"]
+    before = (await his.tests())[0]
+    said = await his.oml(*order("2", "PHOS", control="XO", barcode="B-9"))
+    assert (said.controls, said.words) == (["XR"], [])
+    after = (await his.tests())[0]
+    assert [one for one in after if one not in before] == [("MG", "cancelled", "B-9"), ("PHOS", "received", "B-9")]
+    assert (await his.oml(*order("1", "BMP", control="XO", priority="S", barcode="B-1"))).controls == ["XR"]
+    assert (await his.tests())[0] == after
+
+
+async def test_what_is_all_on_an_aliquot_is_changed_also_when_its_tube_is_gone(his: Hospital) -> None:
+    await his.oml(*order("1", "K", barcode="B-1"))
+    [made] = await his.orders()
+    tube = made.items[0].specimen_id
+    assert tube is not None
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await specimens.receive(connection, his.lab.director, tube)
+        await specimens.aliquot(connection, his.lab.director, tube, barcode="B-9", tests=("K",))
+        await specimens.dispose(connection, his.lab.director, tube)
+    assert (await his.oml(*order("1", "K", control="XO", priority="S", barcode="B-1"))).controls == ["XR"]
+    assert (await his.oml(*order("1", "MG", control="XO", spm=""))).controls == ["XR"]
+    assert await his.tests() == [[("K", "cancelled", "B-9"), ("MG", "received", "B-9")]]
