@@ -106,3 +106,22 @@ async def test_neither_is_a_group_a_patient_nor_a_device_a_specimen(
     for body in (group, device):
         refused = await send(bench, token, bundle(entry(body)))
         assert (refused.status, await counted(laboratory)) == (422, before), refused.body
+
+
+@pytest.mark.parametrize(
+    "whose",
+    [{"identifier": {"system": "urn:hospital", "value": "M-2"}}, {"reference": "Patient?identifier=urn:hospital|M-2"}],
+    ids=["logical", "conditional"],
+)
+async def test_nor_by_the_number_of_another_patient(bench: Bench, token: str, whose: Json) -> None:
+    eva = answered(await send(bench, token, bundle(entry(patient(), EVA), entry(specimen(), TUBE), entry(request()))))
+    await send(bench, token, patient("M-2"), "/fhir/Patient")
+    path = f"/fhir/{eva[2][1]}"
+    refused = await send(bench, token, request(status="revoked", subject=whose), path, "PUT")
+    assert (refused.status, (await bench.get(path, token)).json["status"]) == (422, "active"), refused.body
+    other = entry(request(status="revoked", subject={"reference": EVA}), method="PUT", url=eva[2][1])
+    refused = await send(bench, token, bundle(entry(patient("M-2"), EVA), other))
+    assert (refused.status, (await bench.get(path, token)).json["status"]) == (422, "active"), refused.body
+    for number in ("M-1", "M-9"):
+        own = request(status="revoked", subject={"identifier": {"system": "urn:hospital", "value": number}})
+        assert (await send(bench, token, own, path, "PUT")).status == 200

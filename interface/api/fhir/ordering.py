@@ -8,7 +8,7 @@ with or without ifNoneExist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import format_datetime
@@ -47,7 +47,7 @@ from interface.render.fhir import Json
 from interface.store import lab, lab_changes, placing, specimens
 from interface.store.db import Connection
 from interface.store.lab import OrderFilter
-from interface.store.people import persons
+from interface.store.people import find_by_identifiers, persons
 
 _URGENCY = (Priority.STAT, Priority.ASAP, Priority.ROUTINE)
 _REVOKING = frozenset({"revoked", "entered-in-error"})
@@ -100,7 +100,7 @@ class _Ordering:
         for entry in asked.entries:
             if entry.method == "PUT":
                 self.done[entry.place] = await _revoke(
-                    self._connection, self._actor, self._audience, entry, asked.base_url
+                    self._connection, self._actor, self._audience, entry, self._named
                 )
         await self._versions()
 
@@ -183,6 +183,20 @@ class _Ordering:
             raise ApiError(422, "not-found", f"{at} is nobody: no patient has this identifier")
         return replace(order, patient_id=found), None
 
+    async def _named(self, resource: Element) -> set[UUID]:
+        """Every record of whoever a resource says it is of. Nobody where the id or number is nobody's here: how the
+        sender calls patients is its own affair."""
+        if (reference := said.reference(resource, "subject")) is None:
+            return set()
+        entry = self._asked.entry_of(reference)
+        known = self._patients.get(entry.place) if entry is not None else None
+        known = known or patient_id_of(reference, self._asked.base_url)
+        identifier = patient_identifier_of(reference)
+        found = {known} if known is not None else set()
+        if known is None and identifier is not None:
+            found = {row.id for row in await find_by_identifiers(self._connection, (identifier,))}
+        return {id for ids in (await persons(self._connection, found)).values() for id in ids}
+
     async def _tell(
         self,
         group: Group,
@@ -262,17 +276,13 @@ def _panel(items: Sequence[OrderItemView]) -> str:
     return "a panel: " + ", ".join(f"ServiceRequest/{item.id} {item.test_code}" for item in items)
 
 
-async def _is_meant(connection: Connection, order: OrderView, resource: Element, base_url: str) -> None:
-    """Note a fault where the resource is another patient's. R4 http.html#update: what is sent is the whole resource; by
-    the id alone somebody would be left without a test. How the sender calls tests and patients is its own affair."""
-    subject = said.reference(resource, "subject")
-    named = patient_id_of(subject, base_url) if subject is not None else None
-    known = await persons(connection, [named]) if named is not None else {}
-    if named in known and order.patient_id not in known[named]:
-        resource.fault("is another patient than that of the request of this id", "subject", "business-rule")
-
-
-async def _revoke(connection: Connection, actor: Actor, audience: Audience, entry: Entry, base_url: str) -> Done:
+async def _revoke(
+    connection: Connection,
+    actor: Actor,
+    audience: Audience,
+    entry: Entry,
+    whose: Callable[[Element], Awaitable[set[UUID]]],
+) -> Done:
     """PUT of a ServiceRequest that is there: nothing but its status can be changed, and only so."""
     resource, id = entry.resource, entry.id
     if id is None or resource.text("id") not in ("", str(id)):
@@ -286,7 +296,9 @@ async def _revoke(connection: Connection, actor: Actor, audience: Audience, entr
         raise ApiError(422, "not-supported", f"{resource.at('status')}: a request is only ever revoked; "
                        "tests are added with POST /api/orders/[id]/items")  # fmt: skip
     reason = "; ".join(note.text("text") for note in resource.many("note")) or "revoked by who ordered it"
-    await _is_meant(connection, found[0], resource, base_url)
+    # R4 http.html#update: what is sent is the whole resource; by the id alone somebody would be left without a test.
+    if (named := await whose(resource)) and found[0].patient_id not in named:
+        resource.fault("is another patient than that of the request of this id", "subject", "business-rule")
     resource.faults.check()
     await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
     return Done("ServiceRequest", id, False)
