@@ -21,7 +21,7 @@ from interface.domain.views import Actor
 from interface.flow.actors import may
 from interface.store import audit, lab_changes
 from interface.store import criticals as store
-from interface.store.criticals import CriticalView, Event, EventView, Judged
+from interface.store.criticals import CriticalView, Event, EventView, Judged, Moved
 from interface.store.db import Connection
 
 LONGEST_TEXT = 400  # characters of whom was told, and of a comment
@@ -57,8 +57,8 @@ async def open_for(connection: Connection, actor: Actor, judged: Sequence[Judged
     if not concerned:
         return
     if again := [one.result_id for one in concerned if not one.fresh]:
-        for subject_id, one in await store.move(connection, again):
-            await _follow(connection, actor, subject_id, one)
+        for chain in await store.moved(connection, again):
+            await _move(connection, actor, chain)
     subjects = await store.subjects(connection, [one.result_id for one in concerned])
     first: dict[UUID, Judged] = {}
     later: list[tuple[UUID, Judged]] = []
@@ -100,6 +100,23 @@ async def _follow(connection: Connection, actor: Actor, subject_id: UUID, judged
         await store.append(connection, actor, at.live_id, event)
         detail = {"result": str(judged.result_id), "kind": kind.value}
         await audit.record(connection, actor, f"critical.{action.value}", "critical", at.live_id, detail)
+
+
+async def _move(connection: Connection, actor: Actor, chain: Moved) -> None:
+    """A result that answers another order item than before, or one at last, takes its tasks along: of one item there is
+    one to be told. As another test it is critical no more."""
+    if not chain.same:
+        if chain.stands:
+            over = Judged(chain.result_id, chain.version_id, critical=False)
+            await _follow(connection, actor, chain.subject_id, over)
+        return
+    if (spare := await store.spare(connection, chain)) is not None:
+        task_id, event = spare
+        await store.set_state(connection, task_id, State.WITHDRAWN, event)
+        await store.append(connection, actor, task_id, event)
+        detail = {"result": str(chain.result_id), "kind": event.kind.value}
+        await audit.record(connection, actor, "critical.withdraw", "critical", task_id, detail)
+    await store.move(connection, chain)
 
 
 # ---- what people do -------------------------------------------------------------------------------------------------

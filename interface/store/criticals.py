@@ -170,22 +170,48 @@ join lab.critical_notification t on t.result_id = r.id and t.subject_id <> coale
 join lab.result_version aimed on aimed.id = t.result_version_id
 where r.id = any($1::uuid[]) order by t.subject_id, t.id desc
 """
-_MOVE = """
-update lab.critical_notification set subject_id = $2 where subject_id = $1
-    and not exists (select from lab.critical_notification where subject_id = $2)
-"""
+_SPARE = f"""
+select t.id, t.kind, t.result_version_id from lab.critical_notification t
+where t.subject_id = $1 and t.state in ('open', 'attempted')
+    and exists (select from lab.critical_notification o where o.subject_id = $2 and {_LIVE.replace("t.", "o.")})
+for update of t
+"""  # noqa: S608 - put together of constants
+_MOVE = f"""
+update lab.critical_notification t set subject_id = $2 where subject_id = $1 and not ({_LIVE}
+    and exists (select from lab.critical_notification o where o.subject_id = $2 and {_LIVE.replace("t.", "o.")}))
+"""  # noqa: S608 - put together of constants
 
 
-async def move(connection: Connection, result_ids: Sequence[UUID]) -> list[tuple[UUID, Judged]]:
-    """Results that answer another order item than before, or one at last, take their tasks along; returned is, with its
-    subject, what is so no more: a result that is another test's now."""
-    gone = []
-    for row in await connection.fetch(_MOVED, result_ids):
-        if row["same"]:
-            await connection.execute(_MOVE, row["subject_id"], row["now_id"])
-        elif row["stands"]:
-            gone.append((row["subject_id"], Judged(row["result_id"], row["result_version_id"], critical=False)))
-    return gone
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A chain of tasks whose result answers another subject now. `same`: as the same test; `stands`: it is critical."""
+
+    subject_id: UUID
+    now_id: UUID
+    result_id: UUID
+    version_id: UUID
+    stands: bool
+    same: bool
+
+
+async def moved(connection: Connection, result_ids: Sequence[UUID]) -> list[Moved]:
+    """Of these results the chains that are of another subject than the result is now."""
+    return [Moved(*row) for row in await connection.fetch(_MOVED, result_ids)]
+
+
+async def spare(connection: Connection, one: Moved) -> tuple[UUID, Event] | None:
+    """The task that nobody was told of where the subject now has an unfinished one already; with what is to be said."""
+    row = await connection.fetchrow(_SPARE, one.subject_id, one.now_id)
+    if row is None:
+        return None
+    said = "another task of the order item is to be told"
+    return row["id"], Event("withdrawn", Kind(row["kind"]), row["result_version_id"], comment=said)
+
+
+async def move(connection: Connection, one: Moved) -> None:
+    """What was told goes along: who was told hears what becomes of it. Of two tasks that somebody was told of, and of
+    which neither was read back, one stays until it is."""
+    await connection.execute(_MOVE, one.subject_id, one.now_id)
 
 
 async def subjects(connection: Connection, result_ids: Sequence[UUID]) -> dict[UUID, tuple[UUID, bool]]:

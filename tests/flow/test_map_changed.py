@@ -238,3 +238,32 @@ async def test_so_do_two_runs_of_it_that_one_message_has(lab: Laboratory) -> Non
     await replayed(lab, before)
     assert [one.test_code for one in await lab.results()] == ["K", "K"]
     assert await items(lab) == {"CL": "in_progress", "K": "completed", "CREA": "received"}
+
+
+@pytest.mark.parametrize("told", ["nobody", "of one", "of both"])
+async def test_two_runs_that_were_critical_before_they_were_ordered_are_one_call(lab: Laboratory, told: str) -> None:
+    """The second one's task stayed with no order item: it was to be told twice, and who had been told of it did not
+    hear that it was rejected."""
+    await mapped(lab, RIGHT)
+    await lab.order("S1", "CL")
+    await send(lab, "K", "7.2", at="20260105080000")
+    await send(lab, "K", "7.4", control="C2", at="20260105081000")
+    assert [one[:2] for one in await tasks(lab)] == [("critical", "open")] * 2
+    async with lab.database.transaction(lab.organization_id) as connection:
+        for task in (await critical_rows.find(connection))[{"nobody": 2, "of one": 1, "of both": 0}[told] :]:
+            await criticals.notify(connection, lab.director, task.id, criticals.Told("ward 3", read_back=True))
+            await criticals.close(connection, lab.director, task.id)
+    await lab.owner.execute(
+        """insert into lab.order_item (id, organization_id, order_id, specimen_id, test_id, status)
+           select gen_random_uuid(), i.organization_id, i.order_id, i.specimen_id, t.id, 'received'
+             from lab.order_item i join lab.test t on t.organization_id = i.organization_id and t.code = 'K'"""
+    )
+    for one in await lab.results():
+        await replayed(lab, one)
+    left = [one[:2] for one in await tasks(lab) if one[1] not in ("closed", "withdrawn")]
+    assert left == ([("critical", "open")] if told != "of both" else [])
+    for one in await lab.results():
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.reject(connection, lab.director, one.id, "haemolysed")
+    left = [one[:2] for one in await tasks(lab) if one[1] not in ("closed", "withdrawn")]
+    assert left == [("no_longer_critical", "open")], "as an EMR may have seen it, or somebody was told"
