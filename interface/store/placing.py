@@ -149,16 +149,25 @@ async def stand_for(
     item_ids: Iterable[UUID],
     before: Collection[UUID] = (),
 ) -> None:
-    """The number stands for these items too. `before`: those that somebody had ordered without a number."""
+    """The number stands for these items too, and is on their order's report. `before`: those that somebody had ordered
+    without a number."""
+    ids = list(item_ids)
     await connection.execute(
         "insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)"
         " select $1, $2, id, id = any($4::uuid[]) from unnest($3::uuid[]) as i (id)"
         " on conflict (placer_order_id, order_item_id) do update set dropped_at = null",
         organization_id,
         placed_id,
-        list(item_ids),
+        ids,
         list(before),
     )
+    await connection.execute(
+        """insert into lab.report_due (id, organization_id, order_id)
+           select gen_random_uuid(), $1, o.id from lab.lab_order o
+            where o.id in (select i.order_id from lab.order_item i where i.id = any($2::uuid[]))
+              and exists (select from lab.report r where r.order_id = o.id)""",
+        organization_id, ids,
+    )  # fmt: skip
 
 
 async def nobodys(connection: Connection, specimen_ids: Iterable[UUID], test_ids: Iterable[UUID]) -> frozenset[UUID]:

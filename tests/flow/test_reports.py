@@ -253,6 +253,23 @@ async def test_who_ordered_on_a_tube_that_was_there_finds_their_own_number_on_th
     assert report.placer_number == "P-1, A-2, A-3"
 
 
+async def test_who_orders_what_is_reported_already_finds_their_own_number_on_the_report(laboratory: Laboratory) -> None:
+    """Nothing else is changed by it: no version was made, whoever asked."""
+    placed = await laboratory.order(order(placer_number="P-1"))
+    await done(laboratory, review.release, await laboratory.result(placed))
+    await contents(laboratory, placed.id)
+    assert placed.patient_id is not None
+    for number in ("A-2", "A-2"):  # said again it is no news
+        async with transaction(laboratory) as connection:
+            await lab_changes.lock_orders(connection, laboratory.organization_id)
+            asked = Placing(
+                PlacerNumber(number, "urn:x"), ("HGB",), (PlacedTube(NewSpecimen((), placed.items[0].barcode)),)
+            )
+            await place(connection, Batch(laboratory.technologist, placed.patient_id), asked)
+        first, second = await contents(laboratory, placed.id)
+        assert (first.placer_number, second.placer_number) == ("P-1", "P-1, A-2")
+
+
 async def test_a_specimen_that_was_rejected_is_reported_without_a_result(laboratory: Laboratory) -> None:
     placed = await laboratory.order()
     await done(
