@@ -37,6 +37,7 @@ from interface.store.server_checks import check_server
 
 _BACKLOG: Final = ((Severity.URGENT, timedelta(hours=1)), (Severity.WARNING, timedelta(minutes=5)))
 _BACKUP: Final = ((Severity.URGENT, timedelta(days=3)), (Severity.WARNING, timedelta(hours=26)))  # one is made daily
+_UNARCHIVED: Final = ((Severity.URGENT, 86_400.0), (Severity.WARNING, 600.0))  # seconds
 _LONG_TRANSACTION_S: Final = 900.0
 _FROZEN: Final = ((Severity.URGENT, 1_500_000_000), (Severity.WARNING, 1_000_000_000))  # of 2^31
 _CONNECTIONS: Final = 0.85
@@ -97,6 +98,19 @@ def backup(settings: Settings, now: datetime) -> tuple[Finding, datetime | None]
 # ---- the database ---------------------------------------------------------------------------------------------------
 
 
+def archive(server: Server) -> list[Finding]:
+    """Whether its WAL goes where a restore to any moment takes it from (docs/backup.md), where it is to."""
+    for severity, most in _UNARCHIVED:
+        if server.unarchived_s is not None and server.unarchived_s > most:
+            text = (
+                f"the database server's log has not been archived for {_long(timedelta(seconds=server.unarchived_s))}"
+            )
+            text += ": so much is lost with the machine, and its disk fills up"
+            command = "runuser -u postgres -- scripts/pitr status ARCHIVE   # and what the server's own log says of it"
+            return [Finding(AlertKind.BACKUP_AGE, Subject("backup", "archive"), severity, text, command)]
+    return []
+
+
 def server_findings(server: Server, now: datetime) -> list[Finding]:
     """What the server tells of itself; `now`: this machine's clock at the same moment."""
     found = [
@@ -105,6 +119,7 @@ def server_findings(server: Server, now: datetime) -> list[Finding]:
                 f" {server.connections} of {server.most_connections} connections"),
         machine.apart((now - server.now).total_seconds()),
         _backlog(server),
+        *archive(server),
     ]  # fmt: skip
     if server.connections > server.most_connections * _CONNECTIONS:
         text = f"{server.connections} of {server.most_connections} connections are taken"

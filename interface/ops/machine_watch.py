@@ -69,10 +69,10 @@ class MachineWatch:
         found.append(self._steps.look(self._wall(), self._monotonic()))
         self._note(found)
         try:
-            apart, readings = await self._of_database()
-            found.append(apart)
+            of_server, readings = await self._of_database()
+            found += of_server
             self._readings += readings
-            self._note([apart])
+            self._note(of_server)
         finally:
             self._findings = found
             await self._settle()
@@ -86,7 +86,7 @@ class MachineWatch:
         for key in [key for key, (last, _) in self._seen.items() if at - last >= STANDS_S]:
             del self._seen[key]
 
-    async def _of_database(self) -> tuple[Finding, list[Reading]]:
+    async def _of_database(self) -> tuple[list[Finding], list[Reading]]:
         async with self._database.system() as system:
             before = self._wall()
             server = await conditions.of_server(system)
@@ -102,7 +102,11 @@ class MachineWatch:
                 standing.update(one.kind for one in await alerts.find(connection))
             held, unmapped = held + of.held, unmapped + of.unmapped
         readings += [Reading("alerts", (kind,), number) for kind, number in standing.items()]
-        return apart, [*readings, Reading("held", (), held), Reading("unmapped", (), unmapped)]
+        return [apart, *doctor.archive(server)], [
+            *readings,
+            Reading("held", (), held),
+            Reading("unmapped", (), unmapped),
+        ]
 
     async def _settle(self) -> None:
         for organization_id in self._organizations():

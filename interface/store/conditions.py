@@ -47,7 +47,8 @@ async def of_laboratory(connection: Connection) -> Laboratory:
 @dataclass(frozen=True, slots=True)
 class Server:
     """Of the database server. `longest_s`: the longest transaction under way; `frozen_age`: transactions since the
-    oldest that is not frozen, of two thousand million; `waiting`: messages that nothing was decided about yet."""
+    oldest that is not frozen, of two thousand million; `waiting`: messages that nothing was decided about yet;
+    `unarchived_s`: for how long no WAL went to the archive where it should have, None where all did."""
 
     version: str
     now: datetime
@@ -58,6 +59,7 @@ class Server:
     frozen_age: int
     waiting: int
     oldest_waiting_at: datetime | None
+    unarchived_s: float | None = None
 
 
 _OF_SERVER = """
@@ -69,6 +71,15 @@ select current_setting('server_version') as version, clock_timestamp() as now,
                   where xact_start is not null and backend_type = 'client backend'), 0)::float8 as longest_s,
        (select age(datfrozenxid) from pg_database where datname = current_database())::bigint as frozen_age,
        (select count(*) from lab.queue) as waiting,
+       -- An archive that hangs fails nothing: it is late. A daemon writes each second, so a segment is always to come.
+       (select a.age_s from (
+            select extract(epoch from clock_timestamp()
+                       - greatest(last_archived_time, stats_reset, pg_postmaster_start_time()))::float8 as age_s,
+                   coalesce(last_failed_time > last_archived_time, last_failed_time is not null) as failing,
+                   (select setting::int from pg_settings where name = 'archive_timeout') as every_s
+              from pg_stat_archiver) a
+         where current_setting('archive_mode') <> 'off'
+           and (a.failing or a.every_s > 0 and a.age_s > 2 * a.every_s)) as unarchived_s,
        oldest.message_id as oldest, oldest.not_before as due
 from (select) as one left join lateral (select * from lab.queue order by message_id limit 1) as oldest on true
 """

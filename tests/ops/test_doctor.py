@@ -54,6 +54,8 @@ def test_a_server_that_is_well() -> None:
         ({"longest_s": 901.0}, "database database transaction", Severity.WARNING),
         ({"frozen_age": 1_000_000_001}, "database database freeze", Severity.WARNING),
         ({"frozen_age": 1_500_000_001}, "database database freeze", Severity.URGENT),
+        ({"unarchived_s": 601.0}, "backup_age backup archive", Severity.WARNING),
+        ({"unarchived_s": 86_401.0}, "backup_age backup archive", Severity.URGENT),
         ({"now": NOW - timedelta(hours=1)}, "clock machine clock", Severity.URGENT),
         ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=6)}, "backlog queue", Severity.WARNING),
         ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=61)}, "backlog queue", Severity.URGENT),

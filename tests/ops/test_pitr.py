@@ -6,17 +6,22 @@ import asyncio
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from interface.ops import backup, backup_restore, backup_verify
+from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.ops import backup, backup_restore, backup_verify, doctor
+from interface.ops.machine_watch import MachineWatch
 from interface.ops.retention import deleted
 from interface.settings import DatabaseSettings, RetentionSettings, Settings
 from interface.store import retention
+from interface.store.db import Database
+from interface.store.ids import uuid7
 from interface.store.migrate import upgrade
 from interface.store.retention import Kind
 from tests.flow.laboratory import laboratory
@@ -136,6 +141,39 @@ async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_
         await store(lab, "P5")  # it goes on
     trail = f"select count(*) from lab.audit_event where action = 'restore' and organization_id = '{organization_id}'"  # noqa: S608
     assert await cluster.execute(trail, database="labora") == 1
+
+
+async def test_an_archive_that_takes_nothing_any_more_is_an_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it is found out on the day on which a restore needs it."""
+    cluster, found = SystemCluster(None, "-c", "archive_mode=on", "-c", "archive_timeout=3600"), dict[str, list[str]]()
+
+    async def settled(of: UUID, kind: AlertKind, standing: Mapping[Subject, str]) -> None:
+        found[kind] = [subject.name for subject in standing]
+
+    try:
+        cluster.make()
+        await cluster.start()
+        await cluster.execute(*ROLES, "select 1")
+        await upgrade(cluster.url())
+        database = Database(cluster.url("labora_app"))
+        settings = Settings(tmp_path, DatabaseSettings(cluster.url("labora_app")))
+        watch = MachineWatch(lambda: settings, database, lambda: [uuid7()], settle=settled)
+        monkeypatch.setattr(doctor, "_UNARCHIVED", ((Severity.WARNING, 0.0),))
+        try:
+            for command, expected in (("true", []), ("false", ["archive"])):
+                await cluster.execute(f"alter system set archive_command = '{command}'", "select pg_reload_conf()")
+                await cluster.execute("create table if not exists written ()", "select pg_switch_wal()")
+                counter = "archived_count" if command == "true" else "failed_count"
+                while not await cluster.execute(f"select {counter} from pg_stat_archiver"):  # noqa: S608, ASYNC110
+                    await asyncio.sleep(0.02)
+                await watch.look()
+                assert [name for name in found[AlertKind.BACKUP_AGE] if name] == expected
+        finally:
+            await database.close()
+    finally:
+        cluster.remove()
 
 
 def test_the_archive_keeps_what_it_has(cluster: SystemCluster, tmp_path: Path) -> None:
