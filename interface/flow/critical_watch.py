@@ -40,6 +40,8 @@ async def watch_criticals(database: Database, organization_ids: Callable[[], Ite
             counted = await count_criticals(database, organization_ids())
         except StoreError as error:
             log.warning("critical results not counted", action="criticals.count", error=error.slug)
+        except Exception as error:  # the metric would stay as it was, until the next start
+            log.error("critical results not counted", action="criticals.count", exc_info=error)
         else:
             late = sum(tasks for level, tasks in counted.items() if level)
             if late > overdue:

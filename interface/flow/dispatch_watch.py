@@ -96,6 +96,8 @@ async def watch_dispatches(database: Database, seen: Callable[[], Sequence[LinkS
             counted = await look(database, seen(), datetime.now(UTC))
         except StoreError as error:
             log.warning("order book not looked over", action="dispatch.watch", error=error.slug)
+        except Exception as error:  # no order would go to another analyzer any more, until the next start
+            log.error("order book not looked over", action="dispatch.watch", exc_info=error)
         else:
             waiting = sum(counted[state] for state in ALERTS)
             if waiting > alerts:

@@ -100,6 +100,8 @@ class Exporter:
                     log.warning("exports wait", action="export.store", error=error.slug)
                 except OSError as error:
                     log.error("exports cannot be written", action="export.folder", error=type(error).__name__)
+                except Exception as error:  # nor must a fault of ours end it for all, and subscriptions beside it
+                    log.error("exports wait", action="export.store", exc_info=error)
             if self._now() >= self._tidy_at:
                 self._tidy_at = self._now() + timedelta(seconds=TIDIED_EVERY_S)
                 await asyncio.to_thread(self.tidy)

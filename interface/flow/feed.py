@@ -111,6 +111,8 @@ class Feed:
                     await self.look(organization_id)
                 except StoreError as error:
                     log.warning("changes not sealed", action="changes.seal", error=error.slug)
+                except Exception as error:  # what ends this loop keeps every EMR from being told, until the next start
+                    log.error("changes not sealed", action="changes.seal", exc_info=error)
             pause_s = max(POLL_S, _EACH_S * len(self._ends))
             try:
                 await asyncio.wait_for(self._poked.wait(), pause_s)

@@ -86,3 +86,5 @@ class LinkWatch:
                 await self.look()
             except StoreError as error:
                 log.warning("a link's change is not told yet", action="links.watch", error=error.slug)
+            except Exception as error:  # nobody would be told of a link that is down, until the next start
+                log.error("a link's change is not told yet", action="links.watch", exc_info=error)

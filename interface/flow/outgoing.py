@@ -529,5 +529,8 @@ async def watch_work(database: Database) -> None:
             except StoreError as error:
                 log.warning("order book not reachable", action="sending.waiting", error=error.slug)
                 continue
+            except Exception as error:  # what nobody tells of would be found no more, until the next start
+                log.error("order book not reachable", action="sending.waiting", exc_info=error)
+                continue
             for analyzer_id in found:
                 waking.wake(organization_id, analyzer_id)

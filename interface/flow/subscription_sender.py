@@ -106,6 +106,8 @@ class SubscriptionSender:
                                 self._begin(organization_id, id)
                     except StoreError as error:
                         log.warning("subscriptions not read", action="subscription.due", error=error.slug)
+                    except Exception as error:  # nor must a fault of ours end it for all, until the next start
+                        log.error("subscriptions not read", action="subscription.due", exc_info=error)
                 seen = await self._feed.moved(seen, LOOK_S)
         finally:
             for task in list(self._at_work.values()):

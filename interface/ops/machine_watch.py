@@ -135,6 +135,8 @@ class MachineWatch:
                 await self.look()
             except StoreError as error:
                 log.warning("what is found of the machine is not stored yet", action="machine.watch", error=error.slug)
+            except Exception as error:  # nobody would be told of a full disk, until the next start
+                log.error("what is found of the machine is not stored yet", action="machine.watch", exc_info=error)
             await asyncio.sleep(WATCH_S)
 
 

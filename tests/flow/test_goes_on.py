@@ -1,0 +1,96 @@
+"""What goes on beside the links goes on after an error of the database that nobody waits out: a page that is damaged, a
+grant that a site took away. One look fails; the loop that ended by it would be missed by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from structlog.testing import capture_logs
+
+from interface.api.told import tell
+from interface.flow import (
+    critical_watch,
+    dispatch_watch,
+    exporting,
+    feed,
+    link_watch,
+    outgoing,
+    subscription_sender,
+    waking,
+)
+from interface.flow.dispatch_watch import LinkSeen
+from interface.flow.feed import Feed
+from interface.flow.link_watch import LinkUp, LinkWatch
+from interface.ops import machine_watch
+from interface.ops.machine_watch import MachineWatch
+from interface.settings import Settings
+from interface.store.audit import AuditWriter
+from interface.store.db import Database
+from interface.store.ids import uuid7
+from tests.cluster import administer, owner_of
+from tests.conftest import FOUNDED
+from tests.e2e.daemon import PATIENCE_S
+
+Loop = Callable[[Database, UUID, Path], Coroutine[Any, Any, None]]
+
+
+def told(database: Database, organization_id: UUID, folder: Path) -> Coroutine[Any, Any, None]:
+    of = Feed(database)
+    of.know(organization_id)
+    return tell(Settings(folder), database, AuditWriter(database), of)
+
+
+def order_book(database: Database, organization_id: UUID, _: Path) -> Coroutine[Any, Any, None]:
+    link: Any = SimpleNamespace(
+        organization_id=organization_id, link_id=uuid7(), settings=SimpleNamespace(down_after_s=0.0)
+    )
+    return dispatch_watch.watch_dispatches(database, lambda: [LinkSeen(link, True, None)])
+
+
+LOOPS: dict[str, tuple[Loop, int]] = {  # with how many errors one look of all that is in it has
+    "the feed of changes": (lambda database, of, _: Feed(database).run(lambda: [of]), 1),
+    "subscriptions and exports": (told, 2),
+    "links that are down": (lambda database, of, _: LinkWatch(database, lambda: [LinkUp(of, "h", True)]).run(), 1),
+    "the machine": (lambda database, of, at: MachineWatch(lambda: Settings(at), database, lambda: [of]).run(), 1),
+    "critical results": (lambda database, of, _: critical_watch.watch_criticals(database, lambda: [of]), 1),
+    "the order book": (order_book, 1),
+    "work for analyzers": (lambda database, _, __: outgoing.watch_work(database), 1),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+async def test_one_error_that_nobody_waits_out_ends_nothing(
+    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for module in (critical_watch, dispatch_watch, link_watch, machine_watch):
+        monkeypatch.setattr(module, "WATCH_S", 0.01)
+    for module in (exporting, subscription_sender):
+        monkeypatch.setattr(module, "LOOK_S", 0.01)
+    for module in (feed, outgoing):
+        monkeypatch.setattr(module, "POLL_S", 0.01)
+    make, errors = LOOPS[name]
+    database = Database(founded_url)
+    organization_id = await database.find_organization(FOUNDED)
+    assert organization_id is not None
+    waking.sleep(organization_id, uuid7(), ring := lambda: None)
+    with capture_logs() as said:
+        await administer(owner_of(founded_url), "revoke usage on schema lab from labora_app")
+        loop = asyncio.create_task(make(database, organization_id, tmp_path))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while len({one["action"] for one in said if one["log_level"] == "error"}) < errors:
+                    assert not loop.done(), loop.exception()
+                    await asyncio.sleep(0.01)
+            await administer(owner_of(founded_url), "grant usage on schema lab to labora_app")
+            assert not loop.done()
+        finally:
+            waking.leave(organization_id, ring)
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+            await database.close()
