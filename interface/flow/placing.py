@@ -257,7 +257,9 @@ async def _tube(
     alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
     if wanted.barcode:
         if there := await rows.open_tubes(connection, wanted.barcode):
-            return await _usable(connection, batch, there, wanted, tests)
+            specimen_id, order_id = await _usable(connection, batch, there, wanted, tests)
+            await specimens.tell_type(connection, batch.actor, specimen_id, wanted.type)
+            return specimen_id, order_id
     elif alike in batch.tubes:
         return batch.tubes[alike]
     new = replace(wanted, tests=asked.tests)
@@ -442,6 +444,7 @@ async def _label(connection: Connection, actor: Actor, specimen_id: UUID, said: 
     [tube] = await rows.tubes(connection, [specimen_id])
     if said.type and tube.type and said.type != tube.type:
         raise OrderError(["the type of its specimen cannot be changed; replace the order"], conflict=True)
+    await specimens.tell_type(connection, actor, specimen_id, said.type)
     if said.barcode in ("", tube.barcode):
         return
     if tube.collected:

@@ -25,7 +25,7 @@ from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
 from interface.flow.problems import OrderError, past_problems, text_problems
-from interface.store import audit, dispatch_ends, lab_changes, order_changes, placing, specimens
+from interface.store import audit, dispatch, dispatch_ends, lab_changes, order_changes, placing, specimens
 from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -102,6 +102,20 @@ async def _told_late(connection: Connection, actor: Actor, one: SpecimenLocked, 
         await specimens.time_results(connection, each.id, at)
         await _note(connection, actor, each, "collect", each.state, at=at, rack=each.rack, position=each.position)
         await recalculation.of_specimens(connection, actor, measured, _TIMED)
+
+
+async def tell_type(connection: Connection, actor: Actor, specimen_id: UUID, type: str) -> None:
+    """What it is, of one of which nobody had said so, and of its aliquots: by its type it is known which codes measure
+    a test on it, and whose limits count. Of one that has a type, or where none is said, nothing."""
+    family = await specimens.lock_family(connection, specimen_id) if type else []
+    if not family or _first(family, specimen_id).type:
+        return
+    told = [each.id for each in family if not each.type and each.state in MEASURED]
+    items = await specimens.lock_items(connection, specimen_ids=told)
+    await specimens.set_type(connection, told, type)
+    await dispatch.make_due(connection, [item.id for item in items])  # more analyzers may measure it now
+    for each in told:
+        await audit.record(connection, actor, "update", "specimen", each, {"type": f" → {type}"})
 
 
 async def receive(

@@ -487,13 +487,14 @@ def _dispatch(row: Record) -> DispatchRow:
 # ---- analyzers that are told of their work --------------------------------------------------------------------------
 
 
-async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID) -> None:
+async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID | None = None) -> None:
     """Analyzers that are told of their work, `but` this one, are to be looked at again for these items."""
     await connection.execute(
         """
         insert into lab.work_due (analyzer_id, order_item_id, organization_id)
         select a.id, i.id, i.organization_id from lab.order_item i join lab.analyzer a using (organization_id)
-         where i.id = any($1::uuid[]) and a.worklist and a.id <> $2 and i.status in ('received', 'in_progress')
+         where i.id = any($1::uuid[]) and a.worklist and a.id is distinct from $2
+           and i.status in ('received', 'in_progress')
         on conflict do nothing
         """,
         list(item_ids),

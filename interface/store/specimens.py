@@ -164,6 +164,14 @@ async def set_state(
     )  # fmt: skip
 
 
+async def set_type(connection: Connection, specimen_ids: Sequence[UUID], type: str) -> None:
+    await connection.execute(
+        "update lab.specimen set type = $2, version = version + 1, updated_at = now() where id = any($1::uuid[])",
+        specimen_ids,
+        type,
+    )
+
+
 async def time_results(connection: Connection, specimen_id: UUID, collected_at: datetime) -> None:
     """Its results are of the time at which it was taken, which nobody had said before; who may see one of them is told.
     The caller has the specimen locked."""

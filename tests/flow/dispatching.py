@@ -51,9 +51,9 @@ async def begin(lab: Laboratory, link: LinkContext) -> None:
         await set_worklists(connection, lab.organization_id, {link.analyzer_id, *(row["id"] for row in told)})
 
 
-async def owed(lab: Laboratory) -> list[BookWork]:
+async def owed(lab: Laboratory, now: datetime = NOW) -> list[BookWork]:
     async with lab.database.transaction(lab.organization_id) as connection:
-        return await order_book.owed(connection, lab.context, NOW)
+        return await order_book.owed(connection, lab.context, now)
 
 
 def codes(works: Sequence[BookWork]) -> list[tuple[str, tuple[str, ...]]]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from interface.domain.model import ItemStatus
+from interface.domain.routing import Missing, NoWork
 from interface.domain.specimens import RejectReason
+from interface.driver import registry
 from interface.flow import order_changes, specimens
+from interface.flow.context import register
+from interface.settings import LinkRole
+from interface.store.ids import uuid7
+from tests.flow.dispatching import ask, begin, codes, owed
 from tests.flow.hospital_use import PID, Hospital, hospital, message, order
+from tests.flow.laboratory import Laboratory
 from tests.flow.test_hospital import step
 
 
@@ -207,3 +216,38 @@ async def test_what_is_all_on_an_aliquot_is_changed_also_when_its_tube_is_gone(h
     assert (await his.oml(*order("1", "K", control="XO", priority="S", barcode="B-1"))).controls == ["XR"]
     assert (await his.oml(*order("1", "MG", control="XO", spm=""))).controls == ["XR"]
     assert await his.tests() == [[("K", "cancelled", "B-9"), ("MG", "received", "B-9")]]
+
+
+@pytest.mark.parametrize(("number", "control"), [("1", "XO"), ("2", "NW")])
+async def test_the_type_of_a_tube_may_be_told_later(his: Hospital, number: str, control: str) -> None:
+    """OK was the answer, and no analyzer was ever given what it measures on urine alone."""
+    lab = await at_an_analyzer(his.lab)
+    await his.oml(*order("1", "NA", barcode="B-1", spm="SPM|1|{barcode}|||||||||||||||20260105074500|20260105080000"))
+    [row] = await his.lab.owner.fetch("select id from lab.specimen")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.aliquot(connection, lab.director, row["id"])
+    assert await owed(lab) == []
+    assert (await ask(lab, "B-1", now=datetime.now(UTC))).missing == (Missing("B-1", NoWork.NOT_FOR_THIS_ANALYZER),)
+    said = await his.oml(*order(number, "NA", control=control, barcode="B-1", spm="SPM|1|{barcode}||UR"))
+    assert (said.code, said.controls) == ("AA", ["XR" if control == "XO" else "OK"])
+    types = await his.lab.owner.fetch("select type, version from lab.specimen order by id")
+    assert [row["type"] for row in types] == ["UR", "UR"]
+    assert codes(await owed(lab, now=datetime.now(UTC))) == [("B-1", ("U-NA",))]
+    other = await his.oml(*order("3", "K", barcode="B-1", spm="SPM|1|{barcode}||SER"))
+    assert (other.controls, other.words) == (["UA"], ["the barcode is on a specimen of type UR"])
+
+
+async def at_an_analyzer(lab: Laboratory) -> Laboratory:
+    """One that is told of its work, and measures sodium on urine alone."""
+    settings = replace(lab.context.settings, id="chem", role=LinkRole.ANALYZER, driver="generic_lis2", download=True)
+    await lab.owner.execute("update lab.code_map set ended_at = now() where driver = 'generic_lis2'")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        link = await register(connection, lab.organization_id, settings, registry.load("generic_lis2"))
+        await connection.execute(
+            """insert into lab.code_map (id, organization_id, driver, code, specimen_type, test_id, origin)
+               select $1, $2, 'generic_lis2', 'U-NA', 'UR', id, 'site' from lab.test where code = 'NA'""",
+            uuid7(),
+            lab.organization_id,
+        )
+    await begin(lab, link)
+    return replace(lab, context=link)
