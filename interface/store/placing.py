@@ -346,12 +346,14 @@ async def begun_on(connection: Connection, specimen_id: UUID, test_ids: Iterable
 
 async def said_before(connection: Connection, message_id: UUID, until: UUID) -> bool:
     """Whether the very message, byte by byte, came by its link before `until`, an id. Its control id tells less: many
-    count theirs from the beginning each day. Each is one block, whose frame has the message's id."""
+    count theirs from the beginning each day. Each is one block, whose frame has the message's id. What was refused
+    in whole or in part does not count: who is told so again looks at it."""
     again: bool = await connection.fetchval(
         """
         select exists (select from lab.message m join lab.message b
             on b.organization_id = m.organization_id and b.control_id = m.control_id and b.link_id = m.link_id
             and b.message_type = m.message_type and b.bytes = m.bytes and b.id < m.id and b.id < $2
+            and b.settled is distinct from 'rejected'
             join lab.frame said on said.id = m.id join lab.frame before on before.id = b.id
             where m.id = $1 and m.control_id <> '' and said.bytes = before.bytes)
         """,

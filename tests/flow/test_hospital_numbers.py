@@ -56,6 +56,21 @@ async def test_another_message_is_no_resend_because_its_id_and_length_came_befor
         assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
 
 
+async def test_nor_is_one_that_was_refused_before_another_message_placed_its_number(his: Hospital) -> None:
+    """Nobody knew its code then; another message placed it once one did, and an engine says the first once more."""
+    first = message("OML^O21^OML_O21", PID, *order("1", "GLUX", barcode="B-1"))
+    assert (await his.send(first)).controls == ["UA"]
+    await his.lab.owner.execute(
+        "insert into lab.code_map (id, organization_id, driver, code, test_id, origin) values (gen_random_uuid(), $1,"
+        " 'generic_hospital', 'GLUX', (select id from lab.test where code = 'GLU' and organization_id = $1), 'site')",
+        his.lab.organization_id,
+    )
+    assert (await his.oml(*order("1", "GLUX", barcode="B-1"))).controls == ["OK"]
+    assert (await his.oml(*order("1", control="CA"))).controls == ["CR"]
+    said = await his.send(first)
+    assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
+
+
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
     """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
     lines = order("1", "K", spm="SPM|1|||SER")
