@@ -99,6 +99,8 @@ class Membership:
                     await self.tick()
                 except LaboraError as error:
                     self._note(False, error.slug)
+                except Exception as error:  # who beats no more is dead to others, and to itself, until the next start
+                    self._note(False, type(error).__name__)
                 else:
                     self._note(True)
         finally:
@@ -119,7 +121,7 @@ class Membership:
             async with self._connected() as connection:
                 alive, others = await leases.beat(connection, self.id)
                 self.leads = self.leads or await leases.lead(connection)
-        except LaboraError:
+        except Exception:
             self._watch.interrupted()
             raise
         if not alive:
@@ -251,6 +253,8 @@ class Membership:
                         await self._notify(connection, bell)
             except LaboraError as error:
                 log.info("bells not rung", action="daemon.ring", error=error.slug)
+            except Exception as error:
+                log.error("bells not rung", action="daemon.ring", exc_info=error)
             await asyncio.sleep(_RING_PAUSE_S)
 
     @staticmethod

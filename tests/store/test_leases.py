@@ -102,6 +102,34 @@ async def sessions_of(administrator: Owner, member: Membership) -> int:
     return number
 
 
+async def test_beats_and_bells_go_on_after_an_error_that_nobody_waits_out(
+    daemons: Daemons, administrator: Owner
+) -> None:
+    """A page is damaged, a grant was taken away: who beats no more is dead to others, and takes itself for it."""
+    one = await daemons.join("a")
+    heard, count = asyncio.Event(), "select beat from lab.daemon where id = $1"
+    one.hear(lambda bell: heard.set() if bell == "now" else None)
+    one.pause_s = 0.01
+    await administrator.execute("revoke usage on schema lab from labora_app")
+    beating = asyncio.create_task(one.run())
+    try:
+        async with asyncio.timeout(10.0):
+            while one._heard_of:
+                assert not beating.done(), beating.exception()
+                await asyncio.sleep(0.01)
+        await administrator.execute("grant usage on schema lab to labora_app")
+        before = await administrator.fetchval(count, one.id)
+        one.ring("now")
+        async with asyncio.timeout(10.0):
+            await heard.wait()
+            while await administrator.fetchval(count, one.id) <= before:
+                assert not beating.done(), beating.exception()
+                await asyncio.sleep(0.01)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
 async def test_what_one_has_no_other_takes_until_it_is_dead(
     daemons: Daemons, administrator: Owner, laboratory: Organization, link_id: UUID
 ) -> None:
