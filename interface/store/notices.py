@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from interface.domain.flags import CRITICAL
@@ -12,7 +13,7 @@ from interface.store import changes
 from interface.store.db import Connection
 
 ROWS = 200  # of the feed at once
-_COUNTER = "notices"
+COUNTER: Final = "notices"  # of the feed, up to where it was looked through
 _ASLEEP = -1  # its value where nobody asks
 _KINDS = ("order", "result", "specimen")
 
@@ -75,9 +76,9 @@ async def happened(connection: Connection, organization_id: UUID) -> list[Happen
     the first after `nobody_asks`, finds nothing: what happened before is no news."""
     await connection.execute(
         """insert into lab.counter (organization_id, name, value) values ($1, $2, $3) on conflict do nothing""",
-        organization_id, _COUNTER, _ASLEEP,
+        organization_id, COUNTER, _ASLEEP,
     )  # fmt: skip
-    position: int = await connection.fetchval("select value from lab.counter where name = $1 for update", _COUNTER)
+    position: int = await connection.fetchval("select value from lab.counter where name = $1 for update", COUNTER)
     of_critical = await connection.fetch(_CRITICAL, sorted(CRITICAL))
     found = [(row["what"], row["record_id"], row["order_id"]) for row in of_critical]
     if position == _ASLEEP:
@@ -94,11 +95,11 @@ async def happened(connection: Connection, organization_id: UUID) -> list[Happen
 
 async def nobody_asks(connection: Connection) -> None:
     """Nobody is told of orders now: what happens from here on is no news to who asks for it later."""
-    await connection.execute("update lab.counter set value = $2 where name = $1 and value <> $2", _COUNTER, _ASLEEP)
+    await connection.execute("update lab.counter set value = $2 where name = $1 and value <> $2", COUNTER, _ASLEEP)
 
 
 async def _go_on(connection: Connection, position: int) -> None:
-    await connection.execute("update lab.counter set value = $2 where name = $1", _COUNTER, position)
+    await connection.execute("update lab.counter set value = $2 where name = $1", COUNTER, position)
 
 
 async def _noted(

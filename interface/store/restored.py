@@ -23,7 +23,7 @@ from uuid import UUID
 import asyncpg
 
 from interface.domain.views import Actor, ActorKind
-from interface.store import alert_messages, audit, changes
+from interface.store import alert_messages, audit, changes, notices
 from interface.store.db import Connection
 from interface.store.lab_changes import NUMBERED
 from interface.store.schema import OWNER_ROLE
@@ -104,6 +104,7 @@ async def _count_on(
     names |= {name for owner, name in replaced.counters if owner == organization_id}
     for row in await connection.fetch("select name from lab.counter where organization_id = $1", organization_id):
         names.add(row["name"])
+    names.discard(notices.COUNTER)  # nothing of it was handed out: wards are told what nobody had come to tell them
     for name in sorted(names):
         step = (POSITIONS_A_DAY if name == changes.COUNTER else NUMBERS_A_DAY) * days
         await connection.execute(

@@ -24,14 +24,16 @@ from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import audit_chain, changes, databases, lab_changes, page_keys
 from interface.store.audit_chain import Head
 from interface.store.databases import with_database
-from interface.store.db import Connection
+from interface.store.db import Connection, Database
 from interface.store.restored import NUMBERS_A_DAY, POSITIONS_A_DAY, Issued
+from tests import records
 from tests.cluster import owner_of
-from tests.conftest import FOUNDED, Organization
+from tests.conftest import FOUNDED, Organization, make_organization
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.ops.receivers import MailServer, WebServer
 from tests.ops.telling import Telling
 from tests.ops.test_backup import store
+from tests.ops.test_notices import Ward, release
 from tests.store.sealing import sealed
 
 
@@ -290,6 +292,27 @@ async def test_what_still_stands_after_a_restore_is_told_as_new(
         assert len(await telling.told(60)) == 1
         await backup_restore._go_on(settings.database.url, telling.now, telling.now, Issued(), "labora-x")
         assert [to for to, _ in await telling.told(86400)] == ["anna@lab.example"]
+
+
+async def test_a_ward_is_told_after_a_restore_what_nobody_had_come_to_tell_it(
+    founded_url: str, settings: Settings, post: MailServer, web: WebServer
+) -> None:
+    """How far the feed was looked through is no number that was handed out: what is behind it was told nobody."""
+    owner, database = await asyncpg.connect(settings.database.url), Database(founded_url)
+    try:
+        made = await make_organization(owner)
+        telling = Telling(database, made, post, web)
+        ward = Ward(telling, await records.found(database, made.id))
+        assert await ward.told() == []
+        order_id, result_id, _ = await ward.order()
+        await release(ward, order_id, result_id)
+        async with telling.transaction() as connection:
+            await changes.seal(connection, made.id)
+        await backup_restore._go_on(settings.database.url, telling.now, telling.now, Issued(), "labora-x")
+        assert await ward.told() == ["ward3a@x.example [main] An order is reported"]
+    finally:
+        await database.close()
+        await owner.close()
 
 
 def test_everything_that_is_numbered_goes_on() -> None:
