@@ -163,7 +163,10 @@ def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterato
 
 def rules_for(link: LinkContext, now: Autoverification, qc: QcGate, used: Used | None = None) -> Rules:
     """What decides about a link's results."""
-    return Rules(now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc, used=used)
+    return Rules(
+        now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc, used=used,
+        names_dilutions=link.driver.law is not None,
+    )  # fmt: skip
 
 
 async def used_by(

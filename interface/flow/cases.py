@@ -157,6 +157,7 @@ class Rules:
     driver: str = ""
     qc: QcGate = field(default_factory=judging.NoQc)
     used: Used | None = None  # where anything is known of it
+    names_dilutions: bool = False  # to the analyzer, by which factor
 
     @property
     def rule_set(self) -> RuleSet:
@@ -404,14 +405,14 @@ def facts_of(
         reagent_lot=using.reagent_lot,
         calibrated_at=calibrated_at,
         measured_at=clock,
-        dilution=_dilution(case, led),
+        dilution=_dilution(case, led, named=rules.names_dilutions),
         follow_ups=max((one.depth for one in led if one.result_id != case.result_id), default=0) if led else 0,
         interval_unsure=decision.unsure,
         critical_unsure=decision.critical_unsure,
     )
 
 
-def _dilution(case: Case, led: Sequence[Led]) -> Decimal | None:
+def _dilution(case: Case, led: Sequence[Led], *, named: bool) -> Decimal | None:
     """The factor by which it was diluted, 1 for none, with its line in the explanation; None: not known."""
     if case.origin is _CALCULATION:
         return None
@@ -419,7 +420,8 @@ def _dilution(case: Case, led: Sequence[Led]) -> Decimal | None:
     if not led and case.waited is None and (said is None or said == 1):
         return UNDILUTED  # most are like this
     steps = case.waited.steps if case.waited is not None else case.diluted
-    factor, step = dilution_of(said, case.answers, [one for one in led if one.result_id != case.result_id], steps)
+    others = [one for one in led if one.result_id != case.result_id]
+    factor, step = dilution_of(said, case.answers, others, steps, named=named)
     if step is not None:
         case.steps.append(step)
     return factor

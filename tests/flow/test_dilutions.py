@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -11,6 +12,7 @@ import pytest
 from interface.domain.model import FollowUpKind, FollowUpState, HoldReason, ResultStatus, Step
 from interface.domain.routing import DispatchKind, DispatchState
 from interface.domain.views import ResultView
+from interface.driver.law import LawDialect
 from interface.flow import follow_ups
 from interface.flow.dilutions import STEP, dilution_of
 from interface.flow.replay import replay
@@ -19,6 +21,7 @@ from interface.store import follow_ups as store
 from interface.store.dispatch import NewDispatch
 from interface.store.ids import uuid7
 from interface.store.surroundings import Led
+from tests.flow.dispatching import ask, tell
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 
@@ -51,6 +54,18 @@ async def reported(lab: Laboratory, value: str, *, control: str = "C1", at: str 
     return found
 
 
+def by_law(lab: Laboratory) -> None:
+    """Its analyzer is told what to measure by IHE LAW, which names the factor."""
+    lab.context = replace(lab.context, driver=replace(lab.context.driver, law=LawDialect()))
+    lab.contexts[lab.context.link_id] = lab.context
+
+
+async def told(lab: Laboratory) -> None:
+    book = await ask(lab, "S1")
+    assert [(step.kind, step.dilution) for step in book.works[0].steps] == [(DispatchKind.DILUTION, Decimal(10))]
+    await tell(lab, book)
+
+
 async def said(lab: Laboratory, version_id: UUID, step: str) -> list[tuple[str, str]]:
     found = await lab.owner.fetchval(
         "select lab.explained(steps)::json from lab.decision where result_version_id = $1", version_id
@@ -67,8 +82,10 @@ async def test_a_run_that_a_rule_had_diluted_is_judged_by_what_was_measured_in_t
     async with laboratory(database_url) as lab:
         await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
         await lab.order("S1", "CREA")
+        by_law(lab)
         first = await reported(lab, "7.5")
         assert HoldReason.MEASURING_RANGE in first.held
+        await told(lab)
         diluted = await reported(lab, value, control="C2", at="20260102033000")
         assert (HoldReason.MEASURING_RANGE in diluted.held) is held
         assert (diluted.status is ResultStatus.FINAL) is not held
@@ -77,6 +94,26 @@ async def test_a_run_that_a_rule_had_diluted_is_judged_by_what_was_measured_in_t
         assert text.endswith(
             "side the measuring range, diluted 1:10" if held else "in the measuring range, diluted 1:10"
         )
+
+
+@pytest.mark.parametrize("law", [False, True])
+async def test_nobody_dilutes_for_a_rule_where_the_analyzer_is_not_told_the_factor(
+    database_url: str, law: bool
+) -> None:
+    """LIS02-A2 has no place for it: what it measured is far above its range, and no tenth of it was in the range."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
+        await lab.order("S1", "CREA")
+        if law:  # and has not been told yet
+            by_law(lab)
+        await reported(lab, "7.5")
+        if not law:
+            await told(lab)
+        again = await reported(lab, "65", control="C2", at="20260102033000")
+        assert again.status is ResultStatus.REGISTERED and HoldReason.MEASURING_RANGE in again.held
+        why = "a rule asked for a dilution, and the analyzer was not told the factor"
+        lines = await said(lab, again.version_id, "dilution")
+        assert lines == [("unknown", f"the factor of dilution is not known: {why}")]
 
 
 async def test_a_run_that_a_person_had_diluted_is_judged_by_its_factor(database_url: str) -> None:
@@ -97,7 +134,9 @@ async def test_another_run_after_a_diluted_one_may_be_diluted_or_not(database_ur
     async with laboratory(database_url) as lab:
         await put_in_force(lab, DILUTED)
         await lab.order("S1", "CREA")
+        by_law(lab)
         await reported(lab, "7.5")
+        await told(lab)
         await reported(lab, "3.0", control="C2", at="20260102033000")
         third = await reported(lab, "3.1", control="C3", at="20260102040000")
         assert HoldReason.MEASURING_RANGE in third.held
@@ -114,7 +153,9 @@ async def test_a_rule_may_ask_for_the_factor(database_url: str) -> None:
         await lab.settle()
         (potassium,) = await lab.results()
         assert potassium.status is ResultStatus.FINAL
+        by_law(lab)
         await reported(lab, "7.5")
+        await told(lab)
         diluted = await reported(lab, "30", control="C2", at="20260102033000")
         assert diluted.status is not ResultStatus.FINAL
 
@@ -145,7 +186,7 @@ def test_the_factor_is_what_the_analyzer_says_else_what_was_asked_else_not_known
     factor: str | None,
 ) -> None:  # fmt: skip
     said_ = None if by_analyzer is None else Decimal(by_analyzer)
-    found, step = dilution_of(said_, answers, (*answers, *others), before)
+    found, step = dilution_of(said_, answers, (*answers, *others), before, named=True)
     assert found == (None if factor is None else Decimal(factor))
     assert (step is None) is (found == 1)
 
@@ -155,7 +196,9 @@ async def test_a_replay_knows_the_factor_that_was_known_when_the_message_came(da
     async with laboratory(database_url) as lab:
         await put_in_force(lab, DILUTED.replace('above = "8"', 'above = "800"'))
         await lab.order("S1", "CREA")
+        by_law(lab)
         await reported(lab, "7.5")
+        await told(lab)
         diluted = await reported(lab, "3.0", control="C2", at="20260102033000")
         assert HoldReason.MEASURING_RANGE in diluted.held
         assert diluted.message_id is not None
