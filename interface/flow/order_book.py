@@ -433,7 +433,7 @@ class _Planner:
         known = menu_at_hand(link, specimens[0].map_changes, now)
         if known is None or specimens[0].routed:
             return None
-        if any(item.told for one in specimens for item in items.get(one.id, ()) if _waits(item)):
+        if any(item.told or item.again for one in specimens for item in items.get(one.id, ()) if _waits(item)):
             return None
         return cls(link, items, known, {}, {}, ())
 
@@ -455,7 +455,7 @@ class _Planner:
             await menu_of(connection, link, specimens[0].map_changes, now),
             await store.open_of(connection, told) if told else {},
             routes,
-            await store.down(connection) if routes else set(),
+            await store.down(connection) if routes or any(item.again for item in waiting) else set(),
         )
 
     def plan(self, told: str, specimen: BookSpecimen, offer: _Offer) -> list[_Wanted]:
@@ -510,6 +510,8 @@ class _Planner:
         }  # fmt: skip
         not_there = {row.analyzer_id for row in rows if row.barred or row.state in ALERTS}
         only = item.again.analyzer_id if item.again else None
+        if only != self.link.analyzer_id and only in {*self.down, *(row.analyzer_id for row in rows if row.barred)}:
+            only = None  # else nobody would measure it again
         return may_measure(self.link.analyzer_id, routes, specimen.id, {*self.down, *not_there}, told, only)
 
 

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import pytest
 
+from interface.domain.model import FollowUpKind
 from interface.domain.permissions import Role, permissions
-from interface.domain.routing import DispatchState, Missing, NoWork, WhenDown
+from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWork, WhenDown
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError, IllegalStep
-from interface.flow import dispatches
+from interface.flow import dispatches, follow_ups
 from interface.flow.dispatch_watch import LinkSeen, look
 from interface.flow.dispatches import RouteEntry
 from interface.flow.order_book import Book
@@ -232,6 +233,40 @@ async def test_what_a_person_cancels_is_off_for_this_analyzer_and_waits_for_anot
         await change(lab, dispatches.cancel, gone)
     back = await change(lab, dispatches.resend, gone)
     assert told(await ask(lab, "S-1")) == {"S-1": {"WBC": back.work_id}}
+
+
+@pytest.mark.parametrize("broken", ["taken", "down"])
+async def test_a_rerun_goes_to_another_where_a_person_says_that_its_analyzer_does_nothing(
+    lab: Laboratory, broken: str
+) -> None:
+    """It is whose who measured it first, and if that one is broken nobody's: the result waited for it for ever."""
+    other = await another(lab, "second")
+    await downloading(other)
+    await lab.order("S-1", "WBC")
+    await tell(other, Book(tuple(await owed(other))))
+    await tell(lab, await ask(lab, "S-1"))
+    await result(lab, "S-1", "WBC")
+    [view] = await lab.results()
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await follow_ups.request(connection, lab.director, view.id, FollowUpKind.RERUN, reason="to be sure")
+    await tell(lab, await ask(lab, "S-1"))
+    off = await owed(other)
+    assert [one.cancels for one in off] == [True]  # of the first run
+    await tell(other, Book(tuple(off)))
+    await say(other, Book(tuple(off)), DispatchState.ACCEPTED)
+    assert (await ask(other, "S-1")).missing == MINE
+    if broken == "taken":
+        [work] = [one for one in await views(lab) if one.analyzer == "bench"]
+        await change(lab, dispatches.cancel, work)
+        assert [one.cancels for one in await owed(other)] == [False]
+        assert (await ask(lab, "S-1")).missing == MINE
+    else:
+        await is_down(lab, "bench")
+    book = await ask(other, "S-1")
+    assert [step.kind for step in book.works[0].steps] == [DispatchKind.RERUN]
+    await tell(other, book)
+    await result(other, "S-1", "WBC", "5.2", control="C2")
+    assert await lab.owner.fetchval("select state from lab.follow_up") == "done"
 
 
 async def test_what_has_come_or_waits_no_more_is_not_sent_again(lab: Laboratory) -> None:
