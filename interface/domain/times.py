@@ -68,17 +68,21 @@ def measured_at(instrument_at: datetime | None, received_at: datetime) -> dateti
     return believed(instrument_at, received_at) or received_at
 
 
-def zone_of_sender(text: str, zone: tzinfo) -> tzinfo:
-    """The zone of times that name none, by a time of which the sender says the offset; `zone`: what is said to be its.
+def zone_of_sender(text: str, zone: tzinfo, came_at: datetime) -> tzinfo:
+    """The zone of times that name none, by when the sender says that it made a message, which came at `came_at`, and by
+    the offset of that. `zone`: what is said to be its.
 
     That is `zone` where it has this offset at that time, as it knows of summer and winter; else it is not the sender's.
+    Nor is the offset where the time is that of the coming in `zone`: some write +0000 beside their local time.
     """
     found = _TIME.fullmatch(text.strip())
     at = instrument_instant(text, zone)
     named = _offset(found) if found is not None and found[8] else None
     if named is None or at is None or at.astimezone(zone).utcoffset() == named.utcoffset(None):
         return zone
-    return named
+    in_zone = at.astimezone(named).replace(tzinfo=zone)
+    by_rote = abs(in_zone - came_at) <= CLOCK_AHEAD < abs(at - came_at)
+    return zone if by_rote else named
 
 
 def _offset(found: re.Match[str]) -> timezone | None:

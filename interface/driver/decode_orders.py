@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, tzinfo
 
 from interface.domain.model import Priority, Sex
 from interface.domain.specimens import RejectReason
-from interface.domain.times import instrument_instant, zone_of_sender
+from interface.domain.times import instrument_instant
 from interface.domain.views import IdentifierView
 from interface.driver.orders import (
     Code,
@@ -86,8 +86,7 @@ class _Reader:
     """Data types of HL7 in our words; what is wrong is noted in `faults`."""
 
     def __init__(self, message: Message, terms: Terms, zone: tzinfo) -> None:
-        self._message, self._terms = message, terms
-        self._zone = zone_of_sender(message.header.value(7), zone)  # HL7 v2.5.1 2.14.9.7
+        self._message, self._terms, self._zone = message, terms, zone
         self.faults: list[Fault] = []
 
     def fault(self, location: str, code: int, text: str, *, warning: bool = False) -> None:

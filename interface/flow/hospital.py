@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from hashlib import blake2b
 from zoneinfo import ZoneInfo
 
 from interface.domain.model import ItemStatus
 from interface.domain.states import CLOSED_ITEM
+from interface.domain.times import zone_of_sender
 from interface.domain.views import Actor, OrderItemView
 from interface.driver import decode_orders
 from interface.driver.encode_orders import Answered, Outcome, reply
@@ -60,10 +62,16 @@ def terms(link: LinkContext) -> Terms:
     return Terms(link.settings.authority, dict(link.settings.authorities))
 
 
+def _zone(request: Request) -> tzinfo:
+    """Of times without an offset. HL7 v2.5.1 2.14.9.7: that of MSH-7."""
+    zone = ZoneInfo(request.link.settings.timezone)
+    return zone_of_sender(request.message.header.value(7), zone, request.received_at)
+
+
 async def orders(request: Request) -> Reply:
     """OML^O21, OML^O33, ORM^O01."""
     link = request.link
-    said = decode_orders.orders(request.message, terms(link), ZoneInfo(link.settings.timezone))
+    said = decode_orders.orders(request.message, terms(link), _zone(request))
     if said.person is None and any(asked.control in _OF_A_PATIENT for asked in said.orders):
         missing = Fault("PID^1", REQUIRED_MISSING, "an order names its patient: PID is missing")
         said = replace(said, faults=(*said.faults, missing))
@@ -82,7 +90,7 @@ async def orders(request: Request) -> Reply:
 async def patients(request: Request) -> Reply:
     """ADT."""
     link = request.link
-    said = decode_orders.patients(request.message, terms(link), ZoneInfo(link.settings.timezone))
+    said = decode_orders.patients(request.message, terms(link), _zone(request))
     faults = list(said.faults)
     if not any(not fault.warning for fault in faults) and said.event is not Event.NOTHING:
         try:

@@ -53,7 +53,7 @@ class Work:
         object.__setattr__(self, "_keyed", tuple(keyed))
         header = frame_text(self.message.frames[0]) if self.message.frames else b""
         zone = ZoneInfo(self.link.settings.timezone)
-        object.__setattr__(self, "zone", zone_of(self.message.protocol, header, zone))
+        object.__setattr__(self, "zone", zone_of(self.message.protocol, header, zone, self.message.received_at))
 
     @property
     def incomplete(self) -> bool:
