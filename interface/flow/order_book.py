@@ -264,7 +264,9 @@ async def owed(connection: Connection, link: LinkContext, now: datetime, *, most
         if due := await store.take_due(connection, link.analyzer_id, most):
             specimens = await store.by_id(connection, await store.specimens_of(connection, due))
             fit = {one.barcode: one for one in specimens if by_state(one.state) is None and _recent(link, one, now)}
-            await _offer(connection, link, fit, now)
+            for problem in (await _offer(connection, link, fit, now)).problems:  # no query shows it
+                log.warning("a test cannot be ordered", action="dispatch.not_ordered", link=link.name,
+                            test=problem.location, problem=problem.text)  # fmt: skip
     rows = await store.queued(connection, link.analyzer_id, most, everything=link.settings.download)
     if not rows:
         return []

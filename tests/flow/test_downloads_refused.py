@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from interface.domain.model import Protocol
 from interface.driver.dialogue import Each, Over
 from interface.driver.download import Download
 from interface.flow.downloads import Downloads
 from interface.settings import TransportType
+from interface.store.ids import uuid7
 from tests.flow.dispatching import begin
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.test_outgoing import Line, ack
@@ -58,3 +60,19 @@ async def test_what_it_is_unable_to_do_is_refused(at: Line, orders: str, states:
     assert [state for _, state in await at.states()] == states
     answers = await at.lab.owner.fetch("select answer from lab.dispatch order by work_id")
     assert [row["answer"] for row in answers] == ["AA UA" if state == "refused" else "" for state in states]
+
+
+async def test_a_test_that_several_codes_would_measure_is_not_told_without_a_word(at: Line) -> None:
+    """Nobody asks, so that no query shows it: it waited, and nothing said why."""
+    for code in ("A", "B"):
+        await at.lab.owner.execute(
+            """insert into lab.code_map (id, organization_id, driver, code, test_id, origin)
+               select $1, $2, 'generic_lis2', $3, id, 'site' from lab.test where code = 'GLU'""",
+            uuid7(), at.lab.organization_id, code,
+        )  # fmt: skip
+    with capture_logs() as logs:
+        await at.take()
+    assert await at.lab.owner.fetchval("select count(*) from lab.dispatch") == 1
+    [said] = [one for one in logs if one.get("action") == "dispatch.not_ordered"]
+    assert (said["log_level"], said["test"]) == ("warning", "GLU")
+    assert said["problem"] == "several codes would measure it: A, B; the routing can say which"
