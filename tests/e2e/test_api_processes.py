@@ -141,20 +141,20 @@ async def test_processes_of_a_daemon_that_stands_still_do_not_say_that_all_is_we
     daemon = Process(state_dir, tmp_path)
     daemon.config.write_text(daemon.config.read_text().replace("[limits]", "workers = 2\n[limits]"))
 
-    async def said(status: int) -> bool:
-        answers = [await get(daemon.api, path) for _ in range(4) for path in ("/active", "/ready")]
-        return all(answer[0] == status for answer in answers)
+    async def said(status: int, words: str) -> bool:
+        """By both processes: of so many requests one has not all."""
+        answers = [await get(daemon.api, path) for _ in range(20) for path in ("/active", "/ready")]
+        return all(answer[0] == status for answer in answers) and all(words in answer[1] for answer in answers[1::2])
 
     async with daemon:
-        assert await eventually(partial(said, 200))
+        assert await eventually(partial(said, 200, '"ready":true'))
         daemon.tell(signal.SIGSTOP)
         try:
-            assert await eventually(partial(said, 503))
-            assert "does not say how it is" in (await get(daemon.api, "/ready"))[1]
+            assert await eventually(partial(said, 503, "does not say how it is"))
             assert (await get(daemon.api, "/health"))[0] == 200
         finally:
             daemon.tell(signal.SIGCONT)
-        assert await eventually(partial(said, 200))
+        assert await eventually(partial(said, 200, '"ready":true'))
 
 
 async def test_processes_end_when_the_daemon_is_killed(state_dir: Path, tmp_path: Path) -> None:
