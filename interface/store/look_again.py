@@ -17,6 +17,7 @@ from interface.domain.views import LookAgain
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.people import persons
+from interface.store.versions import versions_of
 
 _JUDGED = """
 SELECT r.id, r.patient_id, r.version, r.status, coalesce(s.barcode, '') AS barcode, v.test_code,
@@ -30,13 +31,13 @@ WHERE r.patient_id = ANY($1) AND {} ORDER BY r.id
 """
 _OF_ANY = _JUDGED.format("r.status NOT IN ('cancelled', 'entered-in-error')")
 _OF_TEST = _JUDGED.format("r.test_id = $2 AND r.id <> $3 AND r.status = ANY($4)")
-_WAS = """
+_WAS = f"""
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
-FROM lab.result r JOIN lab.result_version v ON v.result_id = r.id
+FROM lab.result r CROSS JOIN LATERAL {versions_of("= r.id")} v
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) now
 WHERE r.id = $1 AND (r.status = 'entered-in-error'
     OR (v.comparator, v.value, v.unit) IS DISTINCT FROM (now.comparator, now.value, now.unit))
-"""
+"""  # noqa: S608 - words of ours
 _OTHERS = """
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
 FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id WHERE v.id = ANY($1)

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from interface.store import judged_for, replay, results, surroundings
+from interface.store import judged_for, look_again, replay, results, surroundings
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from tests.flow.laboratory import laboratory
@@ -63,7 +63,11 @@ async def test_whether_any_item_of_a_specimen_has_a_follow_up_is_one_walk(databa
     assert "order_item_id >= s.first) AND (order_item_id <= s.last" in text
 
 
-@pytest.mark.parametrize("read", [judged_for.held_before, replay.held_ever])
+async def _compared_with(connection: Connection, result_ids: Sequence[UUID]) -> object:
+    return await look_again.compared_with(connection, result_ids[0])
+
+
+@pytest.mark.parametrize("read", [judged_for.held_before, replay.held_ever, _compared_with])
 async def test_for_what_a_result_was_held_is_found_without_reading_the_versions_of_all(
     database_url: str, read: Callable[[Connection, Sequence[UUID]], Awaitable[object]]
 ) -> None:
@@ -75,7 +79,8 @@ async def test_for_what_a_result_was_held_is_found_without_reading_the_versions_
         await lab.owner.execute("analyze lab.result_version")
         async with lab.database.transaction(lab.organization_id) as connection:
             asked = Asked(connection)
-            await read(cast(Connection, asked), [uuid7()])
-            [text] = asked.texts
-            plan = "\n".join(row[0] for row in await connection.fetch(f"explain (costs off) {text}", [uuid7()]))
+            of = uuid7()
+            await read(cast(Connection, asked), [of])
+            text, argument = next(iter(asked.texts)), of if read is _compared_with else [of]
+            plan = "\n".join(row[0] for row in await connection.fetch(f"explain (costs off) {text}", argument))
     assert "Seq Scan on result_version_default" not in plan, plan
