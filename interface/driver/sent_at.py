@@ -14,9 +14,9 @@ def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
     return None if said is None else instrument_instant(said, zone)
 
 
-def zone_of(protocol: str, text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:
-    """The zone of a message's times that name none; `zone`: the link's. HL7 v2.5.1 2.14.9.7: that of MSH-7."""
-    said = _said(protocol, text) if protocol == Protocol.HL7 else None
+def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:
+    """The zone of the times of an HL7 message that name none; `zone`: the link's. v2.5.1 2.14.9.7: that of MSH-7."""
+    said = _said(Protocol.HL7, text)
     return zone if said is None else zone_of_sender(said, zone, came_at)
 
 

@@ -16,6 +16,7 @@ from interface.domain.model import (
     HoldReason,
     Observed,
     ObservedSpecimen,
+    Protocol,
     ResultStatus,
     SpecimenFacts,
     SpecimenRole,
@@ -51,9 +52,10 @@ class Work:
                 keys = natural_keys(analyzer_id, specimen, message="" if specimen.specimen_id else message_id)
                 keyed += [(specimen, observed, keys[at]) for at, observed in enumerate(specimen.results)]
         object.__setattr__(self, "_keyed", tuple(keyed))
-        header = frame_text(self.message.frames[0]) if self.message.frames else b""
-        zone = ZoneInfo(self.link.settings.timezone)
-        object.__setattr__(self, "zone", zone_of(self.message.protocol, header, zone, self.message.received_at))
+        zone: tzinfo = ZoneInfo(self.link.settings.timezone)
+        if self.message.protocol == Protocol.HL7 and self.message.frames:
+            zone = zone_of(frame_text(self.message.frames[0]), zone, self.message.received_at)
+        object.__setattr__(self, "zone", zone)
 
     @property
     def incomplete(self) -> bool:

@@ -1,13 +1,16 @@
-"""The API of a running daemon, as the commands that ask one see it."""
+"""What commands meet: the API of a running daemon, as who asks one sees it, and a laboratory that gets messages."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+
+from tests.cli.workbench import Workbench, open_workbench
 
 
 @dataclass
@@ -48,3 +51,11 @@ def daemon() -> Iterator[Daemon]:
         yield state
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+async def bench(
+    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[Workbench]:
+    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
+        yield opened

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +10,9 @@ from interface.domain.mapping import effective
 from interface.domain.model import HoldReason
 from interface.store.catalogues import read_catalogue
 from interface.store.maps import read_rows
-from tests.cli.workbench import Workbench, open_workbench
+from tests.cli.workbench import Workbench
 
 DRIVER = ("--driver", "generic_lis2")
-
-
-@pytest.fixture
-async def bench(
-    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Workbench]:
-    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
-        yield opened
 
 
 async def mapped(bench: Workbench, code: str, specimen_type: str = "BLD") -> str:

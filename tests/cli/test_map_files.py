@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 from fhir.resources.R4B.conceptmap import ConceptMap
@@ -12,18 +11,10 @@ from fhir.resources.R4B.conceptmap import ConceptMap
 from interface.render.map_table import LIVD_COLUMNS, LIVD_SHEET
 from interface.render.sheet import write_sheet
 from interface.store import catalogue
-from tests.cli.workbench import Workbench, open_workbench
+from tests.cli.workbench import Workbench
 
 DRIVER = ("--driver", "generic_lis2")
 GLU, GLU_SI, CREA = "2345-7", "14749-6", "2160-0"
-
-
-@pytest.fixture
-async def bench(
-    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Workbench]:
-    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
-        yield opened
 
 
 def livd(*rows: tuple[str, ...], columns: Sequence[str] = ("Vendor Analyte Code", "LOINC Code")) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,14 +16,6 @@ from tests.flow.control_bench import control_bench
 from tests.flow.laboratory import message
 
 DRIVER = ("--driver", "generic_lis2")
-
-
-@pytest.fixture
-async def bench(
-    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Workbench]:
-    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
-        yield opened
 
 
 async def unmapped(bench: Workbench) -> list[dict[str, Any]]:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from tests.cli.test_message_trial import TRY, released, tried
-from tests.cli.workbench import Workbench, open_workbench
+from tests.cli.workbench import Workbench
 from tests.flow.rulebook import put_in_force
-
-
-@pytest.fixture
-async def bench(
-    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Workbench]:
-    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
-        yield opened
 
 
 async def interval(bench: Workbench, *arguments: str) -> str:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from interface.driver import registry
-from tests.cli.workbench import Workbench, open_workbench
+from tests.cli.workbench import Workbench
 from tests.flow.rulebook import RULES
 
 TRY = ("message", "replay", "--since", "2026-01-01", "--dry-run", "--as", "vera")
 # That patients' data were shown is audited; and the journal notes, when it comes to it, that its replies were taken.
 OTHERS = ("audit_event", "audit_segment", "message_key")
-
-
-@pytest.fixture
-async def bench(
-    recycled_founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Workbench]:
-    async with open_workbench(recycled_founded_url, tmp_path, monkeypatch, capsys) as opened:
-        yield opened
 
 
 async def contents(bench: Workbench) -> dict[str, str]:

@@ -35,7 +35,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cluster import administer, owner_of
 from tests.conftest import FOUNDED
-from tests.e2e.daemon import PATIENCE_S
+from tests.store.journals import until
 
 Loop = Callable[[Database, UUID, Path], Coroutine[Any, Any, None]]
 
@@ -83,10 +83,12 @@ async def test_one_error_that_nobody_waits_out_ends_nothing(
         await administer(owner_of(founded_url), "revoke usage on schema lab from labora_app")
         loop = asyncio.create_task(make(database, organization_id, tmp_path))
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while len({one["action"] for one in said if one["log_level"] == "error"}) < errors:
-                    assert not loop.done(), loop.exception()
-                    await asyncio.sleep(0.01)
+
+            async def failed() -> bool:
+                assert not loop.done(), loop.exception()
+                return len({one["action"] for one in said if one["log_level"] == "error"}) >= errors
+
+            await until(failed)
             await administer(owner_of(founded_url), "grant usage on schema lab to labora_app")
             assert not loop.done()
         finally:
