@@ -181,13 +181,18 @@ def before(specimen: SpecimenFacts, measured: datetime, received_at: datetime, o
     tube that carried the barcode before. `measured`: by the instrument's clock where that is believed; `others`: those
     that carry the barcode and can be measured no more.
     """
-    if specimen.collected_at is not None and measured + CLOCKS_APART < specimen.collected_at:
-        return "it was measured before the specimen was collected"
+    if specimen.collected_at is not None and (text := before_collected(specimen.collected_at, measured)):
+        return text
     made = specimen.created_at
     if made is not None and (received_at < made or measured + CLOCKS_APART < made):
         if any(one.created_at is not None and one.created_at < min(received_at, made) for one in others):
             return "it was measured before the specimen was made, while another carried the barcode"
     return ""
+
+
+def before_collected(collected_at: datetime, measured: datetime) -> str:
+    """The same of what is said of the collection alone."""
+    return "it was measured before the specimen was collected" if measured + CLOCKS_APART < collected_at else ""
 
 
 def _item(items: tuple[OrderedItem, ...] | None) -> tuple[OrderedItem | None, HoldReason | None, str]:

@@ -20,7 +20,7 @@ from interface.domain.specimens import RejectReason, mistyped
 from interface.domain.states import CLOSED_ITEM, OPEN_ITEM, SPECIMEN_BACK, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, SpecimenView
 from interface.errors import IllegalStep
-from interface.flow import consequences, orders, recalculation, review
+from interface.flow import collected_later, consequences, orders, recalculation, review
 from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
@@ -82,6 +82,7 @@ async def collect(
         container=container.strip(),
     )  # fmt: skip
     await specimens.time_results(connection, one.id, when)
+    await collected_later.hold(connection, actor, one.id, when)
     await _forward(connection, [one], ItemStatus.COLLECTED)
     await _note(connection, actor, one, "collect", SpecimenState.COLLECTED, at=when)
     await recalculation.of_specimens(connection, actor, measured, _TIMED)
@@ -100,6 +101,7 @@ async def _told_late(connection: Connection, actor: Actor, one: SpecimenLocked, 
             position=each.position,
         )  # fmt: skip
         await specimens.time_results(connection, each.id, at)
+        await collected_later.hold(connection, actor, each.id, at)
         await _note(connection, actor, each, "collect", each.state, at=at, rack=each.rack, position=each.position)
         await recalculation.of_specimens(connection, actor, measured, _TIMED)
 
@@ -154,6 +156,7 @@ async def receive(
     )  # fmt: skip
     if collected_at is not None:
         await specimens.time_results(connection, one.id, collected_at)
+        await collected_later.hold(connection, actor, one.id, collected_at)
     await _forward(connection, [one], ItemStatus.RECEIVED)
     await _note(connection, actor, one, "receive", SpecimenState.RECEIVED, at=when)
     await recalculation.of_specimens(connection, actor, measured, _TIMED)

@@ -178,6 +178,30 @@ async def time_results(connection: Connection, specimen_id: UUID, collected_at: 
     await connection.execute(_TIME_RESULTS, specimen_id, collected_at, sorted(RELEASED))
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredOn:
+    """When a result was measured, as its analyzer said, and when that came."""
+
+    result_id: UUID
+    instrument_at: datetime | None
+    received_at: datetime
+
+
+async def measured_on(connection: Connection, specimen_id: UUID) -> list[MeasuredOn]:
+    """What an analyzer measured on it and nobody has taken back."""
+    rows = await connection.fetch(
+        """
+        select r.id, v.instrument_at, m.received_at from lab.result r
+        cross join lateral (select * from lab.result_version w where w.id = r.version_id offset 0) v
+        join lab.message m on m.id = v.message_id
+        where r.specimen_id = $1 and r.origin = 'analyzer' and r.status not in ('cancelled', 'entered-in-error')
+        order by r.natural_key
+        """,
+        specimen_id,
+    )
+    return [MeasuredOn(row["id"], row["instrument_at"], row["received_at"]) for row in rows]
+
+
 async def add_events(
     connection: Connection,
     actor: Actor,

@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
-from interface.domain.model import HoldReason, Sex
+import pytest
+
+from interface.domain.model import HoldReason, ResultStatus, Sex
+from interface.domain.review import ReviewError
 from interface.domain.views import Audience, IdentifierView
-from interface.flow import reports, specimens
+from interface.flow import reports, review, specimens
 from interface.flow.feed import Feed
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
 from interface.flow.people import NewPatient
 from interface.store import changes
+from interface.store.db import Connection
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -105,3 +109,42 @@ async def test_the_delta_is_between_what_was_taken_before_and_after(database_url
         await measured(lab, "S-2", "2.40")
         [last] = [one for one in await lab.results() if one.barcode == "S-2"]
         assert (last.flags, last.held) == (("H", "U"), (HoldReason.DELTA,)), "twice what was taken four hours before"
+
+
+async def test_what_was_measured_before_the_collection_that_is_told_only_now_is_held(database_url: str) -> None:
+    """As it would have been, had the ward told in time: it is of a tube that carried the barcode before."""
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        _, waits = await ordered(lab, "S-1", None)
+        _, out = await ordered(lab, "S-2", None)
+        _, since = await ordered(lab, "S-3", None)
+        for barcode, measured_at in (("S-1", 9), ("S-2", 9), ("S-3", 1)):
+            at = f"{now - timedelta(hours=measured_at):%Y%m%d%H%M%S}"
+            records = sent(barcode, {"CREA": "1.20"}, control=barcode, at=at)
+            await lab.send([one.replace("|P-1|", "||") for one in records])
+        await lab.settle()
+        first, second, third = await lab.results()
+        await lab.release(second.id)
+        await lab.owner.execute("update lab.specimen set received_at = now()")
+        for specimen in (waits, out, since):
+            await told(lab, specimen, now - timedelta(hours=5))
+        first, second, third = await lab.results()
+        assert (first.status, first.held) == (ResultStatus.REGISTERED, (HoldReason.BEFORE_SPECIMEN,))
+        assert (third.status, third.held) == (ResultStatus.PRELIMINARY, ())
+        async with lab.database.transaction(lab.organization_id) as connection:
+            rows = await find_changes(connection, second.id)
+        assert (second.status, rows) == (ResultStatus.FINAL, [["before_specimen", "changed_after_release"]])
+        with pytest.raises(ReviewError, match="before_specimen"):
+            await lab.release(first.id)
+        async with lab.database.transaction(lab.organization_id) as connection:  # whoever knows better lets it stand
+            await review.reject_change(connection, lab.director, second.id, "the ward's clock was wrong")
+        assert (await lab.results())[1].status is ResultStatus.FINAL
+
+
+async def find_changes(connection: Connection, result_id: UUID) -> list[list[str]]:
+    """What holds the change that waits."""
+    found = await connection.fetch(
+        "select v.held from lab.result r join lab.result_version v on v.id = r.pending_version_id where r.id = $1",
+        result_id,
+    )
+    return [sorted(row["held"]) for row in found]
