@@ -81,9 +81,11 @@ def _flat(view: IntervalView) -> dict[str, object]:
 
 
 async def put_test(request: web.Request) -> web.StreamResponse:
-    """Add a test or change one; only the members that are given change. `decimals` null: as measured."""
+    """Add a test or change one; only the members that are given change. `decimals` null: as measured; `molar_mass`,
+    `valence` null: not known."""
     code, body = request.match_info["code"], await read_body(request)
     as_measured = body.null("decimals")
+    unknown = tuple([name for name in ("molar_mass", "valence") if body.null(name)])
     substance = None
     if body.has("molar_mass") or body.has("valence"):
         substance = Substance(body.decimal("molar_mass"), body.number("valence"))
@@ -97,6 +99,7 @@ async def put_test(request: web.Request) -> web.StreamResponse:
         department=_word(body, "department"),
         specimen_types=body.texts("specimen_types") if body.has("specimen_types") else None,
         substance=substance,
+        unknown=unknown,
         source=_word(body, "source"),
         active=_flag(body, "active"),
     )

@@ -144,6 +144,8 @@ def show(context: Context, code: str, organization: str | None, username: str | 
 @click.option("--specimen-type", "specimen_types", multiple=True, metavar="CODE", help="All of them; repeat for more.")
 @click.option("--molar-mass", type=EXACT, help="g/mol: lets mass and amount be converted.")
 @click.option("--valence", type=int)
+@click.option("--no-molar-mass", is_flag=True, help="It is not known any more.")
+@click.option("--no-valence", is_flag=True, help="It is not known any more.")
 @click.option("--source", help="Where it is from.")
 @click.option("--active/--inactive", default=None)
 @click.option("--version", type=int, help="What you looked at: refused when it has changed since.")
@@ -163,6 +165,8 @@ def set_(
     specimen_types: tuple[str, ...],
     molar_mass: Decimal | None,
     valence: int | None,
+    no_molar_mass: bool,
+    no_valence: bool,
     source: str | None,
     active: bool | None,
     version: int | None,
@@ -173,6 +177,11 @@ def set_(
     """Add a test or change one; what is not given stays. A test with results keeps its unit and kind."""
     from interface.flow.catalogue import TestChange, set_test
 
+    given = (("molar_mass", no_molar_mass, molar_mass), ("valence", no_valence, valence))
+    for member, gone, value in given:
+        if gone and value is not None:
+            option = member.replace("_", "-")
+            raise click.UsageError(f"--{option} and --no-{option} contradict each other")
     wanted = TestChange(
         name=name,
         loinc=loinc,
@@ -183,6 +192,7 @@ def set_(
         department=department,
         specimen_types=specimen_types or None,
         substance=Substance(molar_mass, valence) if molar_mass is not None or valence is not None else None,
+        unknown=tuple([member for member, gone, _ in given if gone]),
         source=source,
         active=active,
     )

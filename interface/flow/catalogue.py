@@ -39,7 +39,8 @@ _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class TestChange:
-    """What a test is to say; None leaves it as it is, or as a new test begins."""
+    """What a test is to say; None leaves it as it is, or as a new test begins. `unknown`: of its substance what is not
+    known any more, by name: a molar mass that was given by mistake converts until somebody takes it back."""
 
     name: str | None = None
     loinc: str | None = None
@@ -50,6 +51,7 @@ class TestChange:
     department: str | None = None
     specimen_types: tuple[str, ...] | None = None
     substance: Substance | None = None
+    unknown: tuple[str, ...] = ()
     source: str | None = None
     active: bool | None = None
 
@@ -81,7 +83,7 @@ async def set_test(
     after = replace(
         before,
         **given(change, ("name", "loinc", "unit", "kind", "department", "specimen_types", "source", "active")),
-        substance=_substance(before.substance, change.substance),
+        substance=replace(_substance(before.substance, change.substance), **dict.fromkeys(change.unknown)),
         decimals=None if change.as_measured else before.decimals if change.decimals is None else change.decimals,
     )
     types = {type.code for type in await rows.read_specimen_types(connection)}

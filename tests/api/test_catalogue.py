@@ -40,6 +40,8 @@ async def test_a_test_is_added_changed_ordered_and_taken_out_of_use(
     changed = await put(bench, token, "tests/OURS", unit="mmol/L", decimals=None, molar_mass="180.16", version=1)
     assert (changed.json["version"], changed.json["unit"], changed.json["decimals"]) == (2, "mmol/L", None)
     assert changed.json["substance"]["molar_mass"] == 180.16
+    unknown = await put(bench, token, "tests/OURS", molar_mass=None)
+    assert unknown.json["substance"]["molar_mass"] is None
     assert (await put(bench, token, "tests/OURS", name="Ours", version=1)).status == 409
     order = {"patient": {"family": "M"}, "specimens": [{"tests": ["OURS"]}]}
     assert (await bench.ask("POST", "/api/orders", token, json=order)).status == 201

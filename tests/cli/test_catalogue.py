@@ -52,6 +52,18 @@ async def test_who_says_a_valence_leaves_the_molar_mass(shell: Shell) -> None:
     assert said == {"molar_mass": "40.078", "valence": 2}
 
 
+async def test_a_molar_mass_that_was_given_by_mistake_is_taken_back(shell: Shell) -> None:
+    """What is sent in the other kind of unit went on being converted by it: none could be said to be known."""
+    given = ("--name", "Our own", "--unit", "mg/dL", "--molar-mass", "40.08", "--valence", "2")
+    await shell.run("test", "set", "OURS", *BY, *given)
+    said = (await shell.run("test", "set", "OURS", *BY, "--no-molar-mass")).json["substance"]
+    assert said == {"molar_mass": None, "valence": 2}
+    said = (await shell.run("test", "set", "OURS", *BY, "--no-valence")).json["substance"]
+    assert said == {"molar_mass": None, "valence": None}
+    both = await shell.run("test", "set", "OURS", *BY, "--no-valence", "--valence", "1")
+    assert (both.status, "--valence and --no-valence contradict each other" in both.err) == (2, True)
+
+
 async def test_a_test_with_results_keeps_its_unit(shell: Shell) -> None:
     await shell.laboratory.result(await shell.laboratory.order())
     answer = await shell.run("test", "set", "HGB", *BY, "--unit", "g/L")
