@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
@@ -11,7 +12,7 @@ from interface.domain.catalogue import Catalogue
 from interface.domain.judging import QcGate, wants_previous
 from interface.domain.model import SpecimenFacts
 from interface.domain.qc_gate import joined
-from interface.domain.qc_lots import Used
+from interface.domain.qc_lots import InUse, Used
 from interface.domain.times import CLOCK_BEHIND, measured_at
 from interface.flow.again import waiting
 from interface.flow.cases import Rules
@@ -27,6 +28,8 @@ from interface.store.db import Connection
 from interface.store.neighbours import Asked, neighbours, one_index
 from interface.store.qc_lots import in_use
 from interface.store.read_otherwise import read_otherwise
+
+_NONE: Mapping[str, Used] = MappingProxyType({})
 
 
 async def surroundings(connection: Connection, works: Sequence[Work]) -> Surroundings:
@@ -161,10 +164,12 @@ def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterato
                     yield test.id
 
 
-def rules_for(link: LinkContext, now: Autoverification, qc: QcGate, used: Used | None = None) -> Rules:
-    """What decides about a link's results."""
+def rules_for(
+    link: LinkContext, now: Autoverification, qc: QcGate, used: Used | None = None, used_by: Mapping[str, Used] = _NONE
+) -> Rules:
+    """What decides about a link's results, and about those that are judged anew with them."""
     return Rules(
-        now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc, used=used,
+        now, analyzer=link.settings.analyzer or link.name, driver=link.driver.id, qc=qc, used=used, used_by=used_by,
         names_dilutions=link.driver.law is not None,
     )  # fmt: skip
 
@@ -175,10 +180,26 @@ async def used_by(
     """What the analyzer uses, or used as long ago as an instrument's clock is believed; where a rule asks for it, when
     it was calibrated."""
     lots = await in_use(connection, analyzer_id, datetime.now(UTC) - CLOCK_BEHIND)
-    if any(one.asks_lots for one in (*((now.active,) if now.active else ()), *(one.rule_set for one in now.shadows))):
+    if _asks_lots(now):
         tests = {UUID(mapping.test_id) for mapping in catalogue.mappings.values() if mapping.test_id}
         return Used(lots, await qc.calibrated_at(connection, analyzer_id, tests))
     return Used(lots) if lots.lots else None
+
+
+def _asks_lots(now: Autoverification) -> bool:
+    shadows = (one.rule_set for one in now.shadows)
+    return any(one.asks_lots for one in (*((now.active,) if now.active else ()), *shadows))
+
+
+async def used_beside(
+    connection: Connection, at: Surroundings, in_force: Iterable[Autoverification]
+) -> Mapping[str, Used]:
+    """When the analyzers were calibrated whose results are judged anew with what came, where a rule asks for it."""
+    if not at.waited or not any(map(_asks_lots, in_force)):
+        return _NONE
+    analyzers = {one.analyzer: one.analyzer_id for one in at.waited.values() if one.analyzer_id is not None}
+    tests = {UUID(one.test_id) for several in at.locked.results.values() for one in several if one.test_id}
+    return {name: Used(InUse(()), await qc.calibrated_at(connection, id_, tests)) for name, id_ in analyzers.items()}
 
 
 async def gate_beside(connection: Connection, at: Surroundings, gate: QcGate, asked: Collection[UUID]) -> QcGate:

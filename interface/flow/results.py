@@ -29,7 +29,7 @@ from interface.driver import registry
 from interface.driver.sent_at import sent_at
 from interface.errors import ConfigError, SchemaChanged, StoreError
 from interface.flow import qc
-from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_by
+from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_beside, used_by
 from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.cases import Rules
 from interface.flow.context import LinkContext
@@ -435,12 +435,13 @@ class ResultWorker:
             now = await self._rule_sets.by_name(connection, works[0][1].tests, names)
             await add_neighbours(connection, at, [(*one, now[one[0].link.settings.rules]) for one in works])
             gate = await gate_beside(connection, at, gate, analyzers)
+            beside = await used_beside(connection, at, now.values())
             rules: dict[int, Rules] = {}  # by link as it is set up for these messages
             for work, catalogue in works:
                 link = work.link
                 if id(link) not in rules:
                     used = await used_by(connection, link.analyzer_id, catalogue, now[link.settings.rules])
-                    rules[id(link)] = rules_for(link, now[link.settings.rules], gate, used)
+                    rules[id(link)] = rules_for(link, now[link.settings.rules], gate, used, beside)
             at_once = any(_large(work.message) for work, _ in works)  # in a thread, others need not wait for it
             async with contextlib.nullcontext() if at_once else self._deciding:
                 for (work, catalogue), own in zip(works, controls, strict=True):

@@ -12,6 +12,7 @@ from interface.store.ids import uuid7
 from tests.flow.control_bench import control_bench
 from tests.flow.laboratory import laboratory, message
 from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_two_links import second_link
 
 ALINITY = "H|\\^&|||Alinity ci-series^3.6^SCM24999|||||||P|LIS2-A2|20260105122734+0300"
 
@@ -120,3 +121,35 @@ async def test_results_of_an_analyzer_that_says_no_lots_keep_those_that_a_person
         )
         assert [tuple(row) for row in rows] == [("S1", "R7", "C1"), ("S2", "", "")]
         assert await lab.owner.fetchval("select count(*) from lab.analyzer_lot") == 2
+
+
+BOTH = (
+    RULES
+    + """
+[[rule]]
+name = "sodium beside chloride"
+tests = ["NA"]
+require = [{ critical = false }, { calibration_age_h = { max = 24 } }, { sibling_present = "CL" }]
+"""
+)
+
+
+async def test_what_waits_goes_by_the_calibration_of_the_analyzer_that_measured_it(database_url: str) -> None:
+    """What it waited for came from another, which had been calibrated: by that it was released."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await put_in_force(lab, BOTH)
+        other = await second_link(lab)
+        test_id: UUID = await lab.owner.fetchval("select id from lab.test where code = 'NA'")
+        for analyzer_id, hours in ((lab.context.analyzer_id, 50), (other.context.analyzer_id, 2)):
+            await lab.owner.execute(
+                """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
+                       measured_at) values ($1, $2, $3, $4, 'calibrator', 'numeric', $5, $6)""",
+                uuid7(), lab.organization_id, uuid7().bytes, analyzer_id, test_id, at.now - timedelta(hours=hours),
+            )  # fmt: skip
+        await lab.order("S1", "NA", "CL")
+        await lab.send(sent("S1", {"NA": "140"}, control="1", at=at.stamp(60)))
+        await lab.settle()
+        await other.send(sent("S1", {"CL": "102"}, control="2", at=at.stamp(50)))
+        await other.settle()
+        assert {one.test_code: one.status.value for one in await lab.results()} == {"NA": "registered", "CL": "final"}
