@@ -145,12 +145,15 @@ async def lock_plans(connection: Connection, organization_id: UUID) -> None:
 
 # ---- events of a stream ----------------------------------------------------------------------------------------------
 
+# A target that a person ended since a point was judged by it, from before it was measured on, was wrong then: what
+# passed by it counts as what is excluded.
 _POINTS = """
-select p.qc_result_id, p.measured_at, p.created_at, p.level_number, p.run_id, p.verdict, p.excluded_at is not null as out,
+select p.qc_result_id, p.measured_at, p.created_at, p.level_number, p.run_id, p.verdict,
+       p.excluded_at is not null or coalesce(t.ended_at <= least(p.measured_at, p.created_at), false) as out,
        p.reagent_lot, l.expires_on, l.id as lot_id, l.lot, l.level
-from lab.qc_point p join lab.qc_lot l on l.id = p.lot_id
+from lab.qc_point p join lab.qc_lot l on l.id = p.lot_id left join lab.qc_target t on t.id = p.target_id
 where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3
-"""  # noqa: E501
+"""
 
 _BEFORE = """
 select min(measured_at) from (
