@@ -178,7 +178,7 @@ async def accept_change(
     *,
     follow: bool = True,
 ) -> ResultView:
-    """Put the change that waits in the place of the released version: the result is then corrected.
+    """Put the change that waits in the place of the released version, with what staff said of that: it is corrected.
 
     Where two people verify, what an analyzer or a rule changed goes on waiting, verified, until another accepts it too;
     a person's own correction is accepted by another. Raises ReviewError.
@@ -193,7 +193,9 @@ async def accept_change(
             return await _view(connection, result_id)
         _is_another(actor, row)
     step = Step("release", "ok", f"change accepted by {actor.name}", inputs=_inputs(row, comment))
-    number = await _write(connection, actor, row, _Change(ResultStatus.CORRECTED, comment, step), "accept_change")
+    note, kept = await rows.with_comments(connection, row.version_id, row.candidate_id, comment)
+    made = _Change(ResultStatus.CORRECTED, note, step, steps=kept)
+    number = await _write(connection, actor, row, made, "accept_change")
     await _verified(connection, row)
     await lab_changes.owe(connection, actor.organization_id, row.id, number)
     return await _done(connection, actor, [result_id], follow)

@@ -12,11 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from interface.domain.model import RELEASED, HoldReason, Priority
+from interface.domain.model import RELEASED, HoldReason, Priority, Step
 from interface.domain.values import signed
 from interface.domain.views import Audience, ResultView
 from interface.store.changes import TELL_RUNS
 from interface.store.db import Connection
+from interface.store.explanations import read_steps
 from interface.store.ids import uuid7
 from interface.store.lab import VERSION_COLUMNS, read_result
 
@@ -144,6 +145,20 @@ class Policy:
     test: str
     two_steps: bool | None  # two people verify
     critical_minutes: tuple[int, ...] | None  # until somebody must have been told, and each escalation
+
+
+async def with_comments(
+    connection: Connection, version_id: UUID, change_id: UUID, comment: str
+) -> tuple[str, tuple[Step, ...]]:
+    """What is added to the note of a change that takes a version's place: what staff said of that one and the change
+    does not say, and the comment; with the lines of who said it."""
+    steps = await connection.fetchval(
+        "select lab.explained(steps) from lab.decision where result_version_id = $1", version_id
+    )
+    note = await connection.fetchval("select note from lab.result_version where id = $1", change_id)
+    said = {step.inputs.get("comment", ""): step for step in read_steps(steps or "[]") if step.step == "comment"}
+    kept = {words: step for words, step in said.items() if words and f"\n{words}\n" not in f"\n{note}\n"}
+    return "\n".join((*kept, *filter(None, (comment,)))), tuple(kept.values())
 
 
 async def two_steps(connection: Connection, test_id: UUID | None) -> bool:

@@ -13,6 +13,7 @@ from interface.domain.permissions import Role
 from interface.domain.review import ACCEPTABLE, Refusal, ReviewError
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
 from interface.flow import review
+from interface.flow.correction import NewValue
 from interface.store import lab
 from interface.store import review as rows
 from interface.store.db import Connection, Database
@@ -184,6 +185,25 @@ async def test_an_accepted_change_corrects_the_result(laboratory: Laboratory) ->
     assert corrected.released_at == first.released_at
     assert await laboratory.count("outbox", "entity_id = $1 and entity_version = 4", result_id) == 1
     assert await laboratory.count("audit_event", "entity_id = $1 and action = 'accept_change'", result_id) == 1
+
+
+async def test_what_staff_said_of_a_result_stays_with_it_when_a_change_is_accepted(laboratory: Laboratory) -> None:
+    """The ward had read `haemolysed` beside the potassium; of the corrected one nobody said it any more."""
+    result_id = await laboratory.result(await laboratory.order(), "13.5")
+    async with transaction(laboratory) as connection:
+        await review.comment(connection, laboratory.technologist, result_id, "haemolysed")
+    await release(laboratory, result_id)
+    async with transaction(laboratory) as connection:
+        await review.comment(connection, laboratory.technologist, result_id, "ward 3 was told")
+    await laboratory.change(result_id, "9.1", version=5)
+    async with transaction(laboratory) as connection:
+        first = await review.accept_change(connection, laboratory.technologist, result_id, "rerun")
+    assert first.note == "haemolysed\nward 3 was told\nrerun"
+    await laboratory.change(result_id, "9.2", version=7)
+    async with transaction(laboratory) as connection:
+        await review.accept_change(connection, laboratory.technologist, result_id)
+        second = await review.correct(connection, laboratory.technologist, result_id, NewValue("9.3"), "typed")
+    assert second.note == "haemolysed\nward 3 was told\ntyped"
 
 
 async def test_a_rejected_change_is_kept_and_the_released_version_stays(laboratory: Laboratory) -> None:
