@@ -30,6 +30,7 @@ from interface.domain.mapping import (
 from interface.domain.permissions import Permission
 from interface.domain.views import Actor
 from interface.errors import LaboraError
+from interface.flow import map_controls
 from interface.flow.actors import may
 from interface.store import audit, maps
 from interface.store.catalogue import SHIPPED, SITE, shipped_code_map
@@ -253,10 +254,13 @@ async def commit(
     change_id, number = await maps.write_change(
         connection, actor, proposal.kind, reason.strip(), source, proposal.ended, proposal.added, proposal.undoes
     )
+    controls = await map_controls.exclude(connection, actor, [one.key for one in proposal.changes], reason.strip())
     keys = [str(change.key) for change in proposal.changes]
     detail = {
         "change": str(number), "reason": reason.strip(), "source": source, "added": str(len(proposal.added)),
         "ended": str(len(proposal.ended)), "codes": "; ".join(keys[:AUDITED_KEYS]) + " …" * (len(keys) > AUDITED_KEYS),
     }  # fmt: skip
+    if controls:
+        detail["controls"] = str(controls)
     await audit.record(connection, actor, proposal.kind, "code_map", change_id, detail)
     return change_id, number

@@ -128,7 +128,8 @@ def _stays(control: ControlResult, before: Kept, lots: Sequence[LotView], code: 
         would.append("read otherwise")
     if not would or code is not None:
         return []
-    text = f"stays; it would be {', '.join(would)}: exclude it with the reason, and enter it"
+    helps = "enter it, the point is excluded" if before.excluded else "exclude it with the reason, and enter it"
+    text = f"stays; it would be {', '.join(would)}: {helps}"
     verdict = " ".join([before.verdict, *before.rules])
     was = f"{verdict} as of {_lot(of)}" if of is not None else verdict
     return [_change(control, before.id, was, text, stays=True)]

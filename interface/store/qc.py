@@ -16,9 +16,11 @@ from interface.domain.qc import Point, QcVerdict, Stream
 from interface.domain.qc_lots import TargetView
 from interface.domain.qc_state import END
 from interface.domain.record import record
+from interface.domain.times import CLOCK_BEHIND
 from interface.domain.units import Substance
 from interface.domain.views import Actor
 from interface.domain.westgard import HISTORY
+from interface.store.catalogue import SITE
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -81,7 +83,7 @@ def _arrived(row: Record) -> Arrived:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A control of a message as it was read when it came. `lot_id`, `test_id`: of its point; `problem`: why it has
-    none, `waits` unless a person has seen to it."""
+    none, `waits` unless a person has seen to it; `excluded`: its point."""
 
     id: UUID
     natural_key: bytes
@@ -94,6 +96,7 @@ class Kept:
     rules: tuple[str, ...]
     problem: str
     waits: bool
+    excluded: bool
 
 
 # What a driver reads of a control, and what is made of it; how it is called here and in `ControlResult`.
@@ -107,6 +110,7 @@ async def kept_of(connection: Connection, message_id: UUID) -> list[Kept]:
     """The controls that were kept of a message."""
     rows = await connection.fetch(
         """select r.*, p.lot_id, p.test_id as point_test_id, coalesce(p.verdict, '') as verdict, p.rules,
+                  p.excluded_at is not null as out,
                   coalesce(b.kind, '') as problem, b.qc_result_id is not null and b.ended_at is null as waits
            from lab.qc_result r left join lab.qc_point p on p.qc_result_id = r.id
            left join lab.qc_problem b on b.qc_result_id = r.id where r.message_id = $1 order by r.id""",
@@ -116,7 +120,7 @@ async def kept_of(connection: Connection, message_id: UUID) -> list[Kept]:
         Kept(
             row["id"], row["natural_key"], row["location"], row["code"], _read(row),
             row["lot_id"], row["point_test_id"], row["verdict"], tuple(row["rules"] or ()), row["problem"],
-            row["waits"],
+            row["waits"], row["out"],
         )
         for row in rows
     ]  # fmt: skip
@@ -272,6 +276,33 @@ async def set_excluded(connection: Connection, actor: Actor, id: UUID, reason: s
                exclude_reason = $5 where qc_result_id = $1""",
         id, out, actor.id if out else None, actor.name if out else "", reason or "",
     )  # fmt: skip
+
+
+# Of the rows in force for a code the first counts, for each type of specimen, as in `Catalogue.mapping`.
+_MAPPED_OTHERWISE = f"""
+select p.qc_result_id, p.analyzer_id, p.test_id, p.module
+from unnest($1::text[], $2::text[]) as k (driver, code)
+join lab.analyzer a on a.driver = k.driver
+join lab.qc_result r on r.analyzer_id = a.id and r.code = k.code and r.measured_at > now() - $3::interval
+join lab.qc_point p on p.qc_result_id = r.id
+left join lab.message m on m.id = r.message_id
+where p.excluded_at is null and p.verdict in ('accept', 'warn') and p.test_id not in (
+    select coalesce(n.test_id, '00000000-0000-0000-0000-000000000000') from (
+        select distinct on (c.specimen_type) c.test_id from lab.code_map c
+        where c.driver = k.driver and c.code = k.code and (c.link_id is null or c.link_id = m.link_id)
+          and c.ended_at is null and c.valid_from <= clock_timestamp()
+          and (c.valid_to is null or c.valid_to > clock_timestamp())
+        order by c.specimen_type, c.origin = '{SITE}' desc, c.link_id is not null desc, c.revision desc, c.id desc) n)
+order by p.measured_at, p.qc_result_id
+"""  # noqa: S608 - a constant
+
+
+async def mapped_otherwise(connection: Connection, codes: Collection[tuple[str, str]]) -> list[tuple[UUID, Stream]]:
+    """The controls of these codes, each of a driver, that were acceptable for a test that no map makes of them now; as
+    far back as something that they vouch for may still come."""
+    drivers, names = [driver for driver, _ in codes], [code for _, code in codes]
+    found = await connection.fetch(_MAPPED_OTHERWISE, drivers, names, CLOCK_BEHIND)
+    return [(row["qc_result_id"], Stream(row["analyzer_id"], row["test_id"], row["module"])) for row in found]
 
 
 @record

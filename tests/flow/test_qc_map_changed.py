@@ -1,0 +1,63 @@
+"""A map that was put right: what controls showed of another test by it vouches for that test no more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from interface.domain.mapping import MapKey, Target, Wanted
+from interface.flow import maps as flow
+from interface.flow.qc_sweep import sweep
+from interface.store import maps
+from tests.flow.control_bench import control_bench
+from tests.flow.laboratory import Laboratory, laboratory
+
+
+async def mapped(lab: Laboratory, target: Target, start: datetime | None = None) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        wanted = [Wanted(MapKey("generic_lis2", "", "WBC", ""), target, start)]
+        proposal = await flow.propose_put(connection, wanted, await maps.basis(connection), "set")
+        await flow.commit(connection, lab.director, proposal, "it is the channel of RBC")
+    await sweep(lab.database, lab.organization_id)
+
+
+async def found(lab: Laboratory) -> tuple[str, list[str]]:
+    """The stream's state, and why controls are excluded."""
+    rows = await lab.owner.fetch("select exclude_reason from lab.qc_point where excluded_at is not null")
+    state: str = await lab.owner.fetchval("select state from lab.qc_stream")
+    return state, [row["exclude_reason"] for row in rows]
+
+
+@pytest.mark.parametrize("target", [Target("RBC", "10*12/L"), Target("")])
+async def test_what_controls_showed_of_another_test_vouches_for_it_no_more(database_url: str, target: Target) -> None:
+    """They opened the gate of a test of which they said nothing, until somebody came to exclude them."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await at.send("QC1", "7.05", 30)
+        assert await found(lab) == ("ok", [])
+        await mapped(lab, target)
+        why = "its code stands for this test no more: it is the channel of RBC"
+        assert await found(lab) == ("unknown", [why])
+        told = await lab.owner.fetch("select text from lab.qc_action where kind = 'exclude'")
+        assert [row["text"] for row in told] == [why]
+
+
+async def test_what_failed_by_it_holds_all_the_same(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await at.send("QC1", "7.95", 30)
+        await mapped(lab, Target("RBC", "10*12/L"))
+        assert await found(lab) == ("fail", [])
+
+
+async def test_another_unit_a_later_time_and_another_code_change_nothing(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await at.send("QC1", "7.05", 30)
+        await mapped(lab, Target("WBC", "/uL"))
+        await mapped(lab, Target("RBC", "10*12/L"), datetime.now(UTC) + timedelta(days=30))
+        assert await found(lab) == ("ok", [])
