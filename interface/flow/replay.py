@@ -20,6 +20,7 @@ from uuid import UUID
 from interface.domain.autoverify import Autoverification
 from interface.domain.model import RELEASED, HoldReason, ResultStatus, Step
 from interface.domain.permissions import Permission
+from interface.domain.values import signed
 from interface.domain.views import Actor
 from interface.errors import LaboraError
 from interface.flow.actors import may
@@ -459,14 +460,14 @@ def _change(message_id: UUID, before: Candidate | None, after: ResultVersion) ->
 
 def _was(one: Candidate) -> Decided:
     return Decided(
-        tuple(sorted(one.held)), one.code, one.status, one.test_code, one.comparator + one.value, one.unit, one.flags,
-        one.reference, one.method,
+        tuple(sorted(one.held)), one.code, one.status, one.test_code, signed(one.comparator, one.value), one.unit,
+        one.flags, one.reference, one.method,
     )  # fmt: skip
 
 
 def _told(version: ResultVersion) -> Decided:
     one = version.alike
     return Decided(
-        one.held, one.code, one.status, one.test_code, one.comparator + version.value, one.unit, one.flags,
+        one.held, one.code, one.status, one.test_code, signed(one.comparator, version.value), one.unit, one.flags,
         one.reference, one.method,
     )  # fmt: skip

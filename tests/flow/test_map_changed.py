@@ -267,3 +267,17 @@ async def test_two_runs_that_were_critical_before_they_were_ordered_are_one_call
             await review.reject(connection, lab.director, one.id, "haemolysed")
     left = [one[:2] for one in await tasks(lab) if one[1] not in ("closed", "withdrawn")]
     assert left == [("no_longer_critical", "open")], "as an EMR may have seen it, or somebody was told"
+
+
+async def test_a_titre_is_shown_with_its_sign_once_where_its_message_is_decided_anew(lab: Laboratory) -> None:
+    """`<<1:10` is no titre."""
+    await lab.owner.execute("update lab.test set kind = 'ratio', unit = '' where code = 'K'")
+    await lab.order("S1", "K")
+    await mapped(lab, Target(""))
+    await send(lab, "K", "<1:10")
+    [before] = await lab.results()
+    await mapped(lab, Target("K"))
+    assert before.message_id is not None
+    for dry_run in (True, False):
+        done = await replay(lab.database, lab.director, before.message_id, lab.contexts.get, dry_run=dry_run)
+        assert [(one.before.value, one.after.value) for one in done.changes] == [("<1:10", "<1:10")]
