@@ -28,6 +28,7 @@ from interface.store.db import Connection
 from interface.store.neighbours import Asked, neighbours, one_index
 from interface.store.qc_lots import in_use
 from interface.store.read_otherwise import read_otherwise
+from interface.store.surroundings import Waited
 
 _NONE: Mapping[str, Used] = MappingProxyType({})
 
@@ -192,12 +193,14 @@ def _asks_lots(now: Autoverification) -> bool:
 
 
 async def used_beside(
-    connection: Connection, at: Surroundings, in_force: Iterable[Autoverification]
+    connection: Connection, at: Surroundings, in_force: Iterable[Autoverification], more: Iterable[Waited] = ()
 ) -> Mapping[str, Used]:
-    """When the analyzers were calibrated whose results are judged anew with what came, where a rule asks for it."""
-    if not at.waited or not any(map(_asks_lots, in_force)):
+    """When the analyzers were calibrated whose results are judged anew (those with what came, and `more`), where a rule
+    asks for it."""
+    waited = (*at.waited.values(), *more)
+    if not waited or not any(map(_asks_lots, in_force)):
         return _NONE
-    analyzers = {one.analyzer: one.analyzer_id for one in at.waited.values() if one.analyzer_id is not None}
+    analyzers = {one.analyzer: one.analyzer_id for one in waited if one.analyzer_id is not None}
     tests = {UUID(one.test_id) for several in at.locked.results.values() for one in several if one.test_id}
     return {name: Used(InUse(()), await qc.calibrated_at(connection, id_, tests)) for name, id_ in analyzers.items()}
 

@@ -157,7 +157,7 @@ class Rules:
     driver: str = ""
     qc: QcGate = field(default_factory=judging.NoQc)
     used: Used | None = None  # where anything is known of it
-    used_by: Mapping[str, Used] = field(default_factory=dict)  # other analyzers whose results are judged anew, by name
+    used_by: Mapping[str, Used] = field(default_factory=dict)  # analyzers whose results are judged anew, by name
     names_dilutions: bool = False  # to the analyzer, by which factor
 
     @property
@@ -366,7 +366,7 @@ def facts_of(
     """A case of a known test with all that is known around it."""
     if case.waited is not None:
         its = case.waited.analyzer
-        used = rules.used if its == rules.analyzer else rules.used_by.get(its)
+        used = rules.used_by.get(its) or (rules.used if its == rules.analyzer else None)
         rules = replace(rules, analyzer=its, driver=case.waited.driver, used=used)
     decision, specimen, test = case.decision, beside.specimen, case.decision.test
     assert test is not None  # noqa: S101 - the caller has looked

@@ -33,7 +33,7 @@ from interface.domain.values import parse_value
 from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import LaboraError
 from interface.flow.actors import may
-from interface.flow.around import add_neighbours_of, gate_beside
+from interface.flow.around import add_neighbours_of, gate_beside, used_beside
 from interface.flow.cases import Case, Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
@@ -108,7 +108,8 @@ async def enter(
     tests = [(specimen, catalogue.tests[item.test_id].code) for _, specimen, item in found]
     await add_neighbours_of(connection, at, tests, catalogue, now)
     gate = await gate_beside(connection, at, gate, analyzers)
-    rules = Rules(now, analyzer=analyzer[1] if analyzer else "", qc=gate)
+    used_by = await used_beside(connection, at, [now])
+    rules = Rules(now, analyzer=analyzer[1] if analyzer else "", qc=gate, used_by=used_by)
     two = await of_two_steps(connection, [item.test_id for _, _, item in found])
     decided = _decided(actor, found, keys, at, catalogue, rules, two)
     result_ids = {key: known.id for key, known in at.current.items()}

@@ -31,7 +31,7 @@ from interface.domain.views import Actor, ActorKind
 from interface.errors import StoreError
 from interface.flow import consequences
 from interface.flow.again import held_for_controls
-from interface.flow.around import add_neighbours_of, gate_beside
+from interface.flow.around import add_neighbours_of, gate_beside, used_beside
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
 from interface.flow.outcome import (
@@ -245,7 +245,7 @@ async def _judged_anew(
     ]
     await add_neighbours_of(connection, at, tests, catalogue, now)
     gate = await gate_beside(connection, at, gate, [row.stream.analyzer_id])
-    rules = Rules(now, qc=gate)
+    rules = Rules(now, qc=gate, used_by=await used_beside(connection, at, [now], waited.values()))
     context = DecisionContext(catalogue, received_at=datetime.now(UTC))
     decided: list[Decided] = []
     anew: set[UUID] = set()

@@ -8,8 +8,10 @@ from uuid import UUID
 import pytest
 
 from interface.domain.model import HoldReason
+from interface.flow.entry import Entry, enter
 from interface.store.ids import uuid7
 from tests.flow.control_bench import control_bench
+from tests.flow.controls import IN_CONTROL, REJECT, bench
 from tests.flow.laboratory import laboratory, message
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_two_links import second_link
@@ -153,3 +155,46 @@ async def test_what_waits_goes_by_the_calibration_of_the_analyzer_that_measured_
         await other.send(sent("S1", {"CL": "102"}, control="2", at=at.stamp(50)))
         await other.settle()
         assert {one.test_code: one.status.value for one in await lab.results()} == {"NA": "registered", "CL": "final"}
+
+
+@pytest.mark.parametrize(("hours", "status"), [(2, "final"), (50, "preliminary")])
+async def test_what_was_held_for_controls_goes_by_its_analyzers_calibration_too(
+    database_url: str, hours: int, status: str
+) -> None:
+    """Nobody asked for it when the controls were good again: rules that ask for its age released nothing then."""
+    async with laboratory(database_url) as lab:
+        asks = "[{ critical = false }, { calibration_age_h = { max = 24 } }]"
+        at = await bench(lab, IN_CONTROL.replace("[{ critical = false }]", asks))
+        await lab.owner.execute(
+            """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
+                   measured_at) values ($1, $2, $3, $4, 'calibrator', 'numeric', $5, $6)""",
+            uuid7(), lab.organization_id, uuid7().bytes, lab.context.analyzer_id, at.tests["NA"], at.ago(60 * hours),
+        )  # fmt: skip
+        await lab.order("S1", "NA")
+        await at.control(90)
+        await at.control(60, REJECT)
+        await at.send("S1", 30, NA="140")
+        held = "qc_failed" if status == "final" else "qc_failed rule"
+        assert (await at.said())["S1"] == ("registered", held)
+        await at.control(10)
+        await at.act()
+        assert (await at.said())["S1"] == ((status, "") if status == "final" else ("registered", "rule"))
+
+
+async def test_what_waits_for_what_a_person_enters_goes_by_it_too(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await put_in_force(lab, BOTH)
+        test_id: UUID = await lab.owner.fetchval("select id from lab.test where code = 'NA'")
+        await lab.owner.execute(
+            """insert into lab.qc_result (id, organization_id, natural_key, analyzer_id, role, kind, test_id,
+                   measured_at) values ($1, $2, $3, $4, 'calibrator', 'numeric', $5, $6)""",
+            uuid7(), lab.organization_id, uuid7().bytes, lab.context.analyzer_id, test_id, at.now - timedelta(hours=2),
+        )  # fmt: skip
+        order = await lab.order("S1", "NA", "CL")
+        await lab.send(sent("S1", {"NA": "140"}, control="1", at=at.stamp(60)))
+        await lab.settle()
+        item = next(one.id for one in order.items if one.test_code == "CL")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await enter(connection, lab.director, [Entry(item, "102", "mmol/L")])
+        assert {one.test_code: one.status.value for one in await lab.results()}["NA"] == "final"
