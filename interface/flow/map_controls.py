@@ -38,5 +38,6 @@ async def exclude(connection: Connection, actor: Actor, keys: Collection[MapKey]
             await rows.set_excluded(connection, actor, id, text)
             await add_action(connection, actor, stream, "exclude", text, qc_result_id=id)
             await audit.record(connection, actor, "exclude", "qc_result", id, {"reason": text})
-        await qc_gate.refresh(connection, actor, stream, "the map of its controls' code was changed")
+        # From the oldest on: what failed since may have been good for less long.
+        await qc_gate.refresh(connection, actor, stream, "the map of its controls' code was changed", ids[0])
     return sum(map(len, found.values()))
