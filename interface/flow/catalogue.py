@@ -88,6 +88,9 @@ async def set_test(
     )
     types = {type.code for type in await rows.read_specimen_types(connection)}
     refuse([*_test_problems(after), *_unknown("specimen type", after.specimen_types, types)])
+    if change.unknown:  # without it limits in the other kind of unit hold every result, which nobody can accept
+        limits = {view.interval.unit for view in await rows.read_intervals(connection, [code])} - {""}
+        refuse([problem for unit in sorted(limits) for problem in _limit_unit_problems(unit, after)])
     if known is None:
         if await rows.read_panels(connection, [code]):
             raise ApiError(409, "duplicate", f"there is a panel {code}: a code orders one thing only")

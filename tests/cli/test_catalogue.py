@@ -60,6 +60,11 @@ async def test_a_molar_mass_that_was_given_by_mistake_is_taken_back(shell: Shell
     assert said == {"molar_mass": None, "valence": 2}
     said = (await shell.run("test", "set", "OURS", *BY, "--no-valence")).json["substance"]
     assert said == {"molar_mass": None, "valence": None}
+    limits = ("--source", "leaflet", "--low", "2.1", "--high", "2.6", "--unit", "mmol/L")
+    await shell.run("test", "set", "OURS", *BY, "--molar-mass", "40.08")
+    assert (await shell.run("interval", "add", "OURS", *BY, *limits)).status == 0
+    needed = await shell.run("test", "set", "OURS", *BY, "--no-molar-mass")  # all its results would be held
+    assert (needed.status, "a limit in mmol/L cannot be compared with a result in mg/dL" in needed.err) == (1, True)
     both = await shell.run("test", "set", "OURS", *BY, "--no-valence", "--valence", "1")
     assert (both.status, "--valence and --no-valence contradict each other" in both.err) == (2, True)
 
