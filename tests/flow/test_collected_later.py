@@ -148,3 +148,16 @@ async def find_changes(connection: Connection, result_id: UUID) -> list[list[str
         result_id,
     )
     return [sorted(row["held"]) for row in found]
+
+
+async def test_so_it_is_where_the_collection_is_told_with_the_receipt(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        _, specimen = await ordered(lab, "S-1", None)
+        at = f"{now - timedelta(hours=9):%Y%m%d%H%M%S}"
+        await lab.send([one.replace("|P-1|", "||") for one in sent("S-1", {"CREA": "1.20"}, at=at)])
+        await lab.settle()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await specimens.receive(connection, lab.director, specimen, collected_at=now - timedelta(hours=5))
+        [one] = await lab.results()
+        assert (one.status, one.held) == (ResultStatus.REGISTERED, (HoldReason.BEFORE_SPECIMEN,))
