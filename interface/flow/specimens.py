@@ -154,7 +154,7 @@ async def receive(
         connection, one, SpecimenState.RECEIVED, received_at=when, received_by=by.strip() or actor.name,
         collected_at=collected_at,
     )  # fmt: skip
-    if collected_at is not None:
+    if collected_at is not None and one.collected_at is None:
         await specimens.time_results(connection, one.id, collected_at)
         await collected_later.hold(connection, actor, one.id, collected_at)
     await _forward(connection, [one], ItemStatus.RECEIVED)

@@ -34,7 +34,7 @@ from interface.domain.views import (
     SpecimenView,
 )
 from interface.store.db import Connection
-from interface.store.lab import result_versions
+from interface.store.lab import results_as_read
 
 _KEPT = """
 select record_id, version, updated_at, body from lab.record_version
@@ -249,7 +249,7 @@ async def order_of(connection: Connection, item_id: UUID) -> UUID | None:
 
 async def order_past(connection: Connection, order_id: UUID, audience: Audience) -> OrderPast:
     kept = await _kept(connection, "lab_order", order_id)
-    results = await result_versions(connection, order_id, audience)
+    results = await results_as_read(connection, order_id, audience)
     return OrderPast(
         tuple(_order(row) for row in kept),
         tuple(sorted(results, key=lambda one: (one.updated_at, one.version), reverse=True)),

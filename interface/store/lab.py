@@ -187,6 +187,20 @@ where
 _RESULTS = " ".join(("select", VERSION_COLUMNS, ", r.updated_at", _CURRENT))
 _COUNT = " ".join(("select count(*)", _CURRENT))
 _HISTORY = " ".join(("select", VERSION_COLUMNS, ", v.created_at as updated_at", _EVERY))
+# The same as an EMR read it: once more where the time of its collection was told of a version, and without that time
+# what it had read before.
+_AS_READ = f"""
+select {VERSION_COLUMNS}, case when e.told then r.told_at else v.created_at end as updated_at,
+       case when e.told then r.told_id else v.id end as shown_id
+from lab.result r
+cross join lateral {versions_of("= r.id")} v
+cross join lateral (select false as told union all select true where v.id = r.told_of) e
+left join lab.analyzer a on a.id = r.analyzer_id
+left join lateral (
+    select x.collected_at from lab.specimen x where x.id = r.specimen_id and (r.told_of is null or e.told
+        or v.version > (select w.version from lab.result_version w where w.id = r.told_of))) s on true
+where
+"""  # noqa: S608 - names of ours
 
 
 _EFFECTIVE_ORDER = "coalesce(s.collected_at, v.instrument_at, r.created_at)"
@@ -231,9 +245,15 @@ async def result_history(connection: Connection, result_id: UUID, audience: Audi
     return [read_result(row, audience) for row in await connection.fetch(text, result_id)]
 
 
-async def result_versions(connection: Connection, order_id: UUID, audience: Audience) -> list[ResultView]:
+async def result_as_read(connection: Connection, result_id: UUID, audience: Audience) -> list[tuple[UUID, ResultView]]:
+    """The same as an EMR read it, each with its versionId: that its collection was told later is one more."""
+    text = " ".join((_AS_READ, "r.id = $1 and", version_visible(audience), "order by v.version, v.id, e.told"))
+    return [(row["shown_id"], read_result(row, audience)) for row in await connection.fetch(text, result_id)]
+
+
+async def results_as_read(connection: Connection, order_id: UUID, audience: Audience) -> list[ResultView]:
     """The same of every result of an order."""
-    text = " ".join((_HISTORY, "r.order_id = $1 and", version_visible(audience), "order by r.id, v.version, v.id"))
+    text = " ".join((_AS_READ, "r.order_id = $1 and", version_visible(audience), "order by r.id, v.version, v.id"))
     return [read_result(row, audience) for row in await connection.fetch(text, order_id)]
 
 

@@ -16,6 +16,7 @@ from interface.store.actors import TOKENS, TokenHolder
 from interface.store.db import Connection
 from interface.store.search.cover import INSTANTS, hides, note_beside
 from interface.store.search.kinds import kinds
+from interface.store.versions import shown_version
 
 
 class Asked(NamedTuple):
@@ -27,9 +28,11 @@ class Asked(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """All that an Observation shows of a result but what its version says. Instants as `timestamptz_send` has them."""
+    """All that an Observation shows of a result but what its version says. Instants as `timestamptz_send` has them;
+    `shown_id`: its versionId (`store.versions.shown_version`)."""
 
     version_id: UUID
+    shown_id: UUID
     order_item_id: UUID | None
     updated: bytes
     collected: bytes | None
@@ -62,15 +65,16 @@ _LABORATORY = """select o.id, o.title, o.name from lab.organization o
 _FIND = """
 with t as materialized ({tokens}), o as materialized ({laboratory})
 select a.n, t.user_id, t.client_id, t.name, t.roles, t.scopes,
-       m.version_id, m.order_item_id, timestamptz_send(m.updated_at), timestamptz_send(s.collected_at), m.patient_id,
-       o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name,
+       m.version_id, m.shown_id, m.order_item_id, timestamptz_send(m.updated_at), timestamptz_send(s.collected_at),
+       m.patient_id, o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name,
        v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
        v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{{}}'),
        nullif(v.comments, '{{}}'), v.note, v.method
 from unnest($2::bytea[], $3::uuid[], $4::uuid[]) with ordinality a (hash, id, known, n)
 join t on t.token_hash = a.hash cross join o
 left join lateral (
-    select r.version_id, r.order_item_id, r.updated_at, r.patient_id, r.origin, r.specimen_id, r.analyzer_id
+    select r.version_id, {shown} as shown_id, r.order_item_id, r.updated_at, r.patient_id, r.origin, r.specimen_id,
+           r.analyzer_id
     from lab.result r where r.id = a.id and {visible} limit 1) m on true
 left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
 left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id limit 1) d on true
@@ -83,7 +87,7 @@ left join lateral (
 def find_text(audience: Audience) -> str:
     """The statement of `find`, planned once on each connection."""
     visible = kinds(audience)["Observation"].visible
-    return _FIND.format(tokens=TOKENS, laboratory=_LABORATORY, visible=visible)
+    return _FIND.format(tokens=TOKENS, laboratory=_LABORATORY, visible=visible, shown=shown_version("r"))
 
 
 async def find(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:
@@ -92,9 +96,9 @@ async def find(connection: Connection, asked: Sequence[Asked], audience: Audienc
     found: list[Told | None] = [None] * len(asked)
     for row in await connection.fetch(find_text(audience), list(dict.fromkeys(hashes)), hashes, ids, known):
         user, client, name, roles, scopes = row[1:6]
-        beside = Beside._make(row[6:18])
+        beside = Beside._make(row[6:19])
         holder = TokenHolder(user, client, name, tuple(roles), tuple(scopes))
-        said = row[19:] if row[18] is not None else None
+        said = row[20:] if row[19] is not None else None
         found[row[0] - 1] = Told(holder, beside if beside.version_id is not None else None, said)
     return found
 
@@ -104,8 +108,8 @@ def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) ->
     measured, *words, flags, comments, note, method = said
     effective = INSTANTS[beside.collected or measured]
     told = (tuple(flags) if flags else None, tuple(comments) if comments else None)
-    named = id, beside.version_id, beside.order_item_id, INSTANTS[beside.updated], effective
-    row = ObservationRow._make((*named, *beside[4:8], *words, *told, note, beside.origin, method, *beside[9:]))
+    named = id, beside.shown_id, beside.order_item_id, INSTANTS[beside.updated], effective
+    row = ObservationRow._make((*named, *beside[5:9], *words, *told, note, beside.origin, method, *beside[10:]))
     if not hides(row.status, audience):
         return row
     return row._replace(**_NO_VALUE, note=note_beside(row.status, row.note))

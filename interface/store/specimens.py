@@ -58,8 +58,9 @@ where s.id = any($1::uuid[]) order by s.id for update of s
 """
 _TIME_RESULTS = """
 with changed as (
-    update lab.result set effective_at = $2, updated_at = now() where specimen_id = $1
-    returning *
+    update lab.result
+    set effective_at = $2, updated_at = now(), told_of = version_id, told_id = lab.new_id(), told_at = now()
+    where specimen_id = $1 returning *
 ), preliminary as (
     insert into lab.outbox (id, organization_id, kind, entity_id, versions)
     select lab.new_id(), organization_id, 'preliminary', coalesce(order_id, id), array[version_id] from changed
@@ -174,7 +175,11 @@ async def set_type(connection: Connection, specimen_ids: Sequence[UUID], type: s
 
 async def time_results(connection: Connection, specimen_id: UUID, collected_at: datetime) -> None:
     """Its results are of the time at which it was taken, which nobody had said before; who may see one of them is told.
-    The caller has the specimen locked."""
+    The caller has the specimen locked.
+
+    What was measured is what it was, so that no result is amended: its version stands, with what was decided of it. But
+    what is shown of it is another content, and has another versionId (FHIR R4 resource.html#Meta: it changes each time
+    the content does; http.html#cread: 304 is of the same version)."""
     await connection.execute(_TIME_RESULTS, specimen_id, collected_at, sorted(RELEASED))
 
 

@@ -438,6 +438,8 @@ result = Table(  # the pointer to the current version
     flag("reportable", True),  # exactly one of an order item's runs
     Column("origin", Text, nullable=False, server_default=text("'analyzer'")),  # analyzer, manual, calculation
     at("effective_at", True),  # collected, else measured, else received
+    # the version in which it stood when the time of collection was told of it; the id of what is shown since, and when
+    Column("told_of", Uuid, nullable=True), Column("told_id", Uuid, nullable=True), at("told_at"),
     UniqueConstraint("organization_id", "natural_key"), Index(None, "patient_id", "updated_at"),
     Index(
         "result_previous_idx", "patient_id", "test_id", "effective_at",

@@ -21,3 +21,9 @@ def last_version(result: str, version: str) -> str:
         f"greatest({version}, (select max(version) from lab.result_version"  # noqa: S608 - words of ours
         f" where result_id = {result} and id <> result_id))"
     )
+
+
+def shown_version(result: str) -> str:
+    """The id by which the current version of the result is known to those who keep what they read: its own, or that
+    of what is shown of it since the time of its collection was told (`store.specimens`)."""
+    return f"case when {result}.told_of = {result}.version_id then {result}.told_id else {result}.version_id end"

@@ -220,7 +220,7 @@ async def test_reads_reach_every_row_by_an_index(late: Late, laboratory: Laborat
 _OF, _ID = (UUID(int=1), Audience.EMR), UUID(int=2)
 _UPDATED, _COLLECTED = bytes(8), bytes(7) + b"\1"
 _BESIDE = Beside(
-    UUID(int=3), UUID(int=4), _UPDATED, _COLLECTED, UUID(int=5), UUID(int=1), "Title", "name", "analyzer",
+    UUID(int=3), UUID(int=3), UUID(int=4), _UPDATED, _COLLECTED, UUID(int=5), UUID(int=1), "Title", "name", "analyzer",
     UUID(int=6), UUID(int=7), "hema",
 )  # fmt: skip
 _SAID: Said = (

@@ -8,6 +8,7 @@ and Binaries, which no search of a laboratory's records finds, are in `subscript
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -46,8 +47,11 @@ async def _specimens(connection: Connection, id: UUID, audience: Audience) -> li
 
 async def _results(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:
     laboratory = await evidence.laboratory(connection)
-    found = reversed(await lab.result_history(connection, id, audience))
-    return [Shown(id, fhir.observation(view, laboratory), view.updated_at, view.patient_id) for view in found]
+    found = reversed(await lab.result_as_read(connection, id, audience))
+    return [
+        Shown(id, fhir.observation(replace(view, version_id=shown_id), laboratory), view.updated_at, view.patient_id)
+        for shown_id, view in found
+    ]
 
 
 async def _reports(connection: Connection, id: UUID, audience: Audience) -> list[Shown]:

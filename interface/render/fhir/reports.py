@@ -56,7 +56,7 @@ def report_version(view: ReportView) -> str:
     A time of change is when its transaction began, so that what is committed later may be of an earlier time than what
     was read already, as after a clock was put back: by the time alone who has the report before would be told 304
     (R4 http.html#cread: only of the same version)."""
-    said = [report_status(view), *(str(item.id) for item in view.order.items)]
+    said = [report_status(view), str(report_time(view)), *(f"{one.id} {one.specimen_id}" for one in view.order.items)]
     said += sorted(f"{one.id} {one.version_id}" for one in view.results)
     return f"{version_of(view.updated_at)}.{crc32(' '.join(said).encode()):08x}"
 

@@ -15,23 +15,24 @@ from interface.domain.model import TAKEN_BACK, ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover, Row
 from interface.store.search.sent import fields, optional_id, optional_text, text, texts
+from interface.store.versions import shown_version
 
 # Of whom the connection is, found once and by its key: by the policies alone every laboratory's row would be read.
 _OURS = (
     "(select o.{} from lab.organization o where o.id = (select nullif(current_setting('labora.org', true), '')::uuid))"
 )
 
-# After the id: the ids of the result, its version and its order item as one text, 36 characters each; then `Visit`,
-# `Test` and `Said`, each as `record_send` has it.
+# After the id: the ids of the result, of its version as it is shown and of its order item as one text, 36 characters
+# each; then `Visit`, `Test` and `Said`, each as `record_send` has it.
 OBSERVATION = Cover(
     carried={
         name: f"r.{name}"
         for name in (
             "version_id", "updated_at", "patient_id", "order_item_id", "specimen_id", "analyzer_id", "origin",
-            "organization_id",
+            "organization_id", "told_of", "told_id",
         )
     },
-    columns=f"""concat(m.id, m.version_id, m.order_item_id),
+    columns=f"""concat(m.id, {shown_version("m")}, m.order_item_id),
         record_send(row(m.updated_at, coalesce(s.collected_at, v.instrument_at), m.patient_id, m.organization_id,
                         {_OURS.format("title")}, {_OURS.format("name")}, m.specimen_id, m.analyzer_id, a.name)),
         record_send(row(v.test_code, v.test_name, v.loinc, v.status, v.unit, v.low::text, v.high::text, v.reference,
