@@ -218,7 +218,7 @@ class OrderPast:
             if one.updated_at <= instant:
                 latest.setdefault(one.id, one)
         ordered = sorted(latest.values(), key=lambda one: (str(one.order_item_id), one.id))
-        answered = {one.order_item_id for one in ordered if one.status in RELEASED | {ResultStatus.PRELIMINARY}}
+        answered = {one.order_item_id for one in ordered if one.status in RELEASED}
         items = tuple(_as_answered(item, item.id in answered) for item in order.items)
         return ReportView(replace(order, items=items, updated_at=instant), tuple(ordered), instant)
 

@@ -158,6 +158,24 @@ async def test_a_time_that_was_known_is_told_by_no_other_version(recycled_founde
         assert await emr.history(f"Observation/{result}") == [first]
 
 
+async def test_a_request_is_active_until_its_result_is_released(recycled_founded_url: str) -> None:
+    """What is preliminary may be taken back or be another value yet: it completes nothing (R4 request-status)."""
+    async with reading(recycled_founded_url, Preliminary.VISIBLE) as emr:
+        lab = emr.lab
+        order, _ = await ordered(lab, "WBC")
+        path = f"ServiceRequest/{order.items[0].id}"
+        first = await emr.read(path)
+        result = await measured(lab)
+        assert (await emr.get(f"/fhir/Observation/{result}"))["status"] == "preliminary"
+        assert await emr.get(f"/fhir/{path}") == first and first["status"] == "active"
+        assert (await emr.get("/fhir/ServiceRequest?status=completed"))["total"] == 0
+        before = await emr.end()
+        await lab.release(result)
+        now = await emr.read(path)
+        assert now["status"] == "completed" and (await emr.told(before))[path] == now["meta"]["versionId"]
+        assert [one["status"] for one in await emr.history(path)] == ["completed", "active"]
+
+
 async def test_a_report_is_another_version_where_what_changed_began_before_what_it_had(
     recycled_founded_url: str,
 ) -> None:

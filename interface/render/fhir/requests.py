@@ -31,7 +31,7 @@ _REQUEST_STATUS = {
     ItemStatus.COLLECTED: "active",
     ItemStatus.RECEIVED: "active",
     ItemStatus.IN_PROGRESS: "active",
-    ItemStatus.COMPLETED: "completed",
+    ItemStatus.COMPLETED: "active",  # measured, not released: R4 has no further activity after completed
     ItemStatus.VERIFIED: "completed",
     ItemStatus.CANCELLED: "revoked",
     ItemStatus.REJECTED: "revoked",

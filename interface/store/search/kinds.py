@@ -262,7 +262,7 @@ def _report(audience: Audience) -> Kind:
 
 
 _REQUEST_STATUS = """(case when o.cancelled_at is not null or i.status in ('cancelled', 'rejected') then 'revoked'
-    when {shown} in ('completed', 'verified') then 'completed' else 'active' end)"""
+    when {shown} = 'verified' then 'completed' else 'active' end)"""
 _PRIORITY = """(case o.priority when 'stat' then 'stat' when 'asap' then 'asap' when 'routine' then 'routine'
     else 'urgent' end)"""
 
