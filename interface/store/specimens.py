@@ -286,12 +286,13 @@ async def reject_on_unfit(connection: Connection, item_id: UUID | None, reason: 
 
 
 async def move_items(connection: Connection, item_ids: Sequence[UUID], specimen_id: UUID) -> None:
-    """These items are measured on another specimen from now on."""
-    await connection.execute(
-        "update lab.order_item set specimen_id = $2, updated_at = now() where id = any($1::uuid[])",
+    """These items are measured on another specimen from now on; so their requests say, and the orders' next version."""
+    rows = await connection.fetch(
+        "update lab.order_item set specimen_id = $2, updated_at = now() where id = any($1::uuid[]) returning order_id",
         list(item_ids),
         specimen_id,
     )
+    await touch_orders(connection, {row["order_id"] for row in rows})
 
 
 async def answered_elsewhere(

@@ -176,6 +176,24 @@ async def test_a_request_is_active_until_its_result_is_released(recycled_founded
         assert [one["status"] for one in await emr.history(path)] == ["completed", "active"]
 
 
+async def test_a_test_that_is_measured_on_another_tube_says_so(recycled_founded_url: str) -> None:
+    async with reading(recycled_founded_url) as emr:
+        lab = emr.lab
+        order, specimen = await ordered(lab, "WBC", "HGB")
+        item = next(one.id for one in order.items if one.test_code == "HGB")
+        paths = (f"ServiceRequest/{item}", f"DiagnosticReport/{order.id}")
+        for path in paths:
+            await emr.read(path)
+        before = await emr.end()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            part = await specimens.aliquot(connection, lab.director, specimen, tests=("HGB",))
+        for path in paths:
+            now = await emr.read(path)
+            assert {"reference": f"Specimen/{part.id}"} in now["specimen"], path
+            assert (await emr.told(before))[path] == now["meta"]["versionId"]
+        assert len(await emr.history(paths[0])) == 2
+
+
 async def test_a_report_is_another_version_where_what_changed_began_before_what_it_had(
     recycled_founded_url: str,
 ) -> None:
