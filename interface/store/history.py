@@ -38,7 +38,7 @@ from interface.store.lab import results_as_read
 
 _KEPT = """
 select record_id, version, updated_at, body from lab.record_version
-where kind = $1 and record_id = $2 order by updated_at desc, version desc
+where kind = $1 and record_id = $2 order by version desc, updated_at desc
 """
 
 
@@ -228,7 +228,8 @@ class OrderPast:
 
     def request_instants(self) -> list[datetime]:
         """When the order changed, or something of it was released for the first time or retracted."""
-        return self._since_placed([one.updated_at for one in self.results if one.status in _FIRST])
+        first = {(one.id, one.version): one.updated_at for one in self.results if one.status in _FIRST}  # oldest last
+        return self._since_placed(list(first.values()))
 
     def _since_placed(self, of_results: list[datetime]) -> list[datetime]:
         of_order = [one.updated_at for one in self.orders]

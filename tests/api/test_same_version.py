@@ -5,23 +5,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from interface.domain.views import IdentifierView, OrderView
-from interface.flow import review, specimens
+from interface.flow import order_changes, people, review, specimens
 from interface.flow.correction import NewValue
+from interface.flow.order_changes import OrderChange
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
-from interface.flow.people import NewPatient
+from interface.flow.people import NewPatient, PatientChange
+from interface.render.fhir.parts import instant
 from interface.settings import Preliminary
 from tests.api.bench import Answer, Bench, Laboratory, serving
 from tests.flow import laboratory as flow
 
 PATIENT = NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "Maria")
-MEASURED, TAKEN = "2026-01-02T03:00:00Z", datetime(2026, 1, 1, 22, tzinfo=UTC)
+MEASURED = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)  # by a clock that is believed
+TAKEN = MEASURED - timedelta(hours=5)
 
 
 class Emr:
@@ -84,7 +87,9 @@ async def ordered(lab: flow.Laboratory, *tests: str) -> tuple[OrderView, UUID]:
 
 
 async def measured(lab: flow.Laboratory, value: str = "7.35") -> UUID:
-    await lab.send(flow.message("O|1|S1", f"R|1|^^^WBC|{value}|10*3/uL||N||F||||20260102030000", control=value))
+    await lab.send(
+        flow.message("O|1|S1", f"R|1|^^^WBC|{value}|10*3/uL||N||F||||{MEASURED:%Y%m%d%H%M%S}", control=value)
+    )
     await lab.settle()
     [one] = await lab.results()
     return one.id
@@ -105,10 +110,10 @@ async def test_who_has_a_result_reads_when_it_was_taken(recycled_founded_url: st
             await lab.release(result)
         observation, report = f"Observation/{result}", f"DiagnosticReport/{order.id}"
         first, reported, before = await emr.read(observation), await emr.read(report), await emr.end()
-        assert first["effectiveDateTime"] == reported["effectiveDateTime"] == MEASURED
+        assert first["effectiveDateTime"] == reported["effectiveDateTime"] == instant(MEASURED)
         await tell(lab, specimen)
         now, again = await emr.read(observation), await emr.read(report)
-        assert now["effectiveDateTime"] == again["effectiveDateTime"] == "2026-01-01T22:00:00Z"
+        assert now["effectiveDateTime"] == again["effectiveDateTime"] == instant(TAKEN)
         same = {"effectiveDateTime", "issued", "meta"}
         assert {name: now[name] for name in now.keys() - same} == {name: first[name] for name in first.keys() - same}
         told = await emr.told(before)
@@ -134,11 +139,28 @@ async def test_what_it_said_before_and_after_it_was_told_stays_when_it_is_correc
             await review.correct(connection, lab.director, result, NewValue("7.53"), "was mistyped")
         seen.append(await emr.read(path))
         assert [one["status"] for one in seen] == ["final", "final", "corrected"]
-        assert [one["effectiveDateTime"] == MEASURED for one in seen] == [True, False, False]
+        assert [one["effectiveDateTime"] == instant(MEASURED) for one in seen] == [True, False, False]
         assert await emr.history(path) == seen[::-1]
         assert len({one["meta"]["versionId"] for one in seen}) == 3
         staff = await lab.results()
         assert (staff[0].version, staff[0].value) == (3, "7.53"), "measured, released, corrected: no version of its own"
+
+
+async def test_a_request_has_no_version_that_nobody_could_read(recycled_founded_url: str) -> None:
+    """That the time of collection was told of its result says nothing else of what was ordered."""
+    async with reading(recycled_founded_url) as emr:
+        lab = emr.lab
+        order, specimen = await ordered(lab, "WBC", "HGB")
+        path, seen = f"ServiceRequest/{order.items[0].id}", []
+        seen.append(await emr.read(path))
+        await lab.release(await measured(lab))
+        seen.append(await emr.read(path))
+        await tell(lab, specimen)
+        assert await emr.read(path) == seen[-1]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await order_changes.change(connection, lab.director, order.id, OrderChange(ward="7"))
+        seen.append(await emr.read(path))
+        assert await emr.history(path) == seen[::-1]
 
 
 async def test_a_time_that_was_known_is_told_by_no_other_version(recycled_founded_url: str) -> None:
@@ -210,4 +232,29 @@ async def test_a_report_is_another_version_where_what_changed_began_before_what_
             await specimens.collect(connection, lab.director, specimen, at=TAKEN, by="ward 3")
             await specimens.aliquot(connection, lab.director, specimen, tests=("HGB",))
         now = await emr.read(path)
-        assert now["effectiveDateTime"] == "2026-01-01T22:00:00Z" and len(now["specimen"]) == 2
+        assert now["effectiveDateTime"] == instant(TAKEN) and len(now["specimen"]) == 2
+
+
+async def test_what_was_read_while_the_clock_was_ahead_stays_in_the_history(recycled_founded_url: str) -> None:
+    """Nor is it lost where what began later was committed first: a time of change is when its transaction began."""
+    async with reading(recycled_founded_url) as emr:
+        lab = emr.lab
+        order, _ = await ordered(lab, "WBC")
+        result = await measured(lab)
+        await lab.release(result)
+        assert order.patient_id is not None
+        paths = (f"Observation/{result}", f"Patient/{order.patient_id}")
+        for table, column in (
+            ("record_version", "updated_at"), ("result", "updated_at"), ("result_version", "created_at"),
+            ("patient", "updated_at"),
+        ):  # fmt: skip
+            await lab.owner.execute(f"update lab.{table} set {column} = {column} + interval '1 day'")  # noqa: S608
+        before = [await emr.read(path) for path in paths]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.correct(connection, lab.director, result, NewValue("7.53"), "was mistyped")
+            await people.update_patient(connection, lab.director, order.patient_id, PatientChange(given="Mara"), 1)
+        for path, was in zip(paths, before, strict=True):
+            now = await emr.read(path)
+            assert now["meta"]["versionId"] != was["meta"]["versionId"], path
+            past = await emr.history(path)
+            assert past[0] == now and was in past, path

@@ -102,6 +102,9 @@ PASTS: Final[dict[str, Versions]] = {
 }
 
 
+_TOGETHER: Final = ("DiagnosticReport", "ServiceRequest")  # put together of an order and its results as of an instant
+
+
 async def versions(request: web.Request, connection: Connection, kind: str, id: UUID) -> list[AnyShown]:
     """All versions that who asks may see, newest first: the present one as it is read, then what was before it. Empty
     where the resource may not be read."""
@@ -109,11 +112,9 @@ async def versions(request: web.Request, connection: Connection, kind: str, id: 
     now = await read_one(connection, kind, id, reader_of(request).narrowed(kind, "r"), audience)
     if now is None:
         return []
-    before = [
-        one
-        for one in await PASTS[kind](connection, id, audience)
-        if one.version != now.version and one.updated_at <= now.updated_at
-    ]
+    before = [one for one in await PASTS[kind](connection, id, audience) if one.version != now.version]
+    if kind in _TOGETHER:
+        before = [one for one in before if one.updated_at <= now.updated_at]
     return [now, *before]
 
 
