@@ -22,6 +22,7 @@ from interface.domain.model import (
 )
 from interface.domain.record import record
 from interface.domain.states import SpecimenState
+from interface.domain.times import believed
 from interface.domain.units import UNKNOWN_SUBSTANCE, Substance
 
 
@@ -254,6 +255,11 @@ class ResultView:
     origin: Origin = Origin.ANALYZER
     analyzer_id: UUID | None = None  # None: a person's or a calculated one
     method: str = ""  # by which it was measured, as the laboratory or else the analyzer calls it; "": not known
+
+    @property
+    def effective_at(self) -> datetime | None:
+        """When it was so: collected, else measured by a clock that is believed (`store.versions.measured`)."""
+        return self.collected_at or believed(self.instrument_at, self.created_at)
 
 
 class ObservationRow(NamedTuple):

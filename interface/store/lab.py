@@ -51,7 +51,7 @@ from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
 from interface.store.query import Page as Page
-from interface.store.versions import versions_of
+from interface.store.versions import measured, versions_of
 
 _VISIBLE_STATUSES = {
     Audience.STAFF: frozenset(ResultStatus),
@@ -203,13 +203,14 @@ where
 """  # noqa: S608 - names of ours
 
 
-_EFFECTIVE_ORDER = "coalesce(s.collected_at, v.instrument_at, r.created_at)"
+_EFFECTIVE = f"coalesce(s.collected_at, {measured('v', 'r')})"
+_EFFECTIVE_ORDER = f"coalesce({_EFFECTIVE}, r.created_at)"
 
 
 def stamp_of(view: ResultView, by_effective: bool) -> datetime:
     """What `find_results` puts this result in order by: the first half of its cursor."""
     if by_effective:
-        return view.collected_at or view.instrument_at or view.created_at
+        return view.effective_at or view.created_at
     return view.updated_at
 
 
@@ -304,7 +305,7 @@ def _result_query(filter: ResultFilter, audience: Audience) -> Query:
         # That a change waits is for staff to know; an EMR sees the released version as if nothing had come.
         staff = audience is Audience.STAFF
         query.where("(r.held <> '{}' or r.pending_version_id is not null)" if staff else "false")
-    query.between("coalesce(s.collected_at, v.instrument_at)", filter.effective_since, filter.effective_until)
+    query.between(_EFFECTIVE, filter.effective_since, filter.effective_until)
     return query
 
 

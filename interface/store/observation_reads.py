@@ -16,7 +16,7 @@ from interface.store.actors import TOKENS, TokenHolder
 from interface.store.db import Connection
 from interface.store.search.cover import INSTANTS, hides, note_beside
 from interface.store.search.kinds import kinds
-from interface.store.versions import shown_version
+from interface.store.versions import measured, shown_version
 
 
 class Asked(NamedTuple):
@@ -67,14 +67,14 @@ with t as materialized ({tokens}), o as materialized ({laboratory})
 select a.n, t.user_id, t.client_id, t.name, t.roles, t.scopes,
        m.version_id, m.shown_id, m.order_item_id, timestamptz_send(m.updated_at), timestamptz_send(s.collected_at),
        m.patient_id, o.id, o.title, o.name, m.origin, m.specimen_id, m.analyzer_id, d.name,
-       v.id, timestamptz_send(v.instrument_at), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
+       v.id, timestamptz_send({measured}), v.test_code, v.test_name, v.loinc, v.status, v.kind, v.comparator,
        v.number::text, v.value, v.unit, v.low::text, v.high::text, v.reference, nullif(v.flags, '{{}}'),
        nullif(v.comments, '{{}}'), v.note, v.method
 from unnest($2::bytea[], $3::uuid[], $4::uuid[]) with ordinality a (hash, id, known, n)
 join t on t.token_hash = a.hash cross join o
 left join lateral (
     select r.version_id, {shown} as shown_id, r.order_item_id, r.updated_at, r.patient_id, r.origin, r.specimen_id,
-           r.analyzer_id
+           r.analyzer_id, r.created_at
     from lab.result r where r.id = a.id and {visible} limit 1) m on true
 left join lateral (select s.collected_at from lab.specimen s where s.id = m.specimen_id limit 1) s on true
 left join lateral (select d.name from lab.analyzer d where d.id = m.analyzer_id limit 1) d on true
@@ -87,7 +87,9 @@ left join lateral (
 def find_text(audience: Audience) -> str:
     """The statement of `find`, planned once on each connection."""
     visible = kinds(audience)["Observation"].visible
-    return _FIND.format(tokens=TOKENS, laboratory=_LABORATORY, visible=visible, shown=shown_version("r"))
+    return _FIND.format(
+        tokens=TOKENS, laboratory=_LABORATORY, visible=visible, shown=shown_version("r"), measured=measured("v", "m")
+    )  # fmt: skip
 
 
 async def find(connection: Connection, asked: Sequence[Asked], audience: Audience) -> list[Told | None]:

@@ -6,6 +6,8 @@ holds only the later ones, and those of before migration 0045. It must be asked 
 
 from __future__ import annotations
 
+from interface.domain.times import CLOCK_AHEAD, CLOCK_BEHIND
+
 
 def versions_of(results: str) -> str:
     """All versions of the results whose id fits: `= r.id`, `= any($1)`."""
@@ -27,3 +29,12 @@ def shown_version(result: str) -> str:
     """The id by which the current version of the result is known to those who keep what they read: its own, or that
     of what is shown of it since the time of its collection was told (`store.specimens`)."""
     return f"case when {result}.told_of = {result}.version_id then {result}.told_id else {result}.version_id end"
+
+
+def measured(version: str, result: str) -> str:
+    """When a version's value was measured, by the instrument's clock where that is believed (`domain.times.believed`):
+    of one that was never set, or lost its battery, the text that was sent is kept, and nothing is said to have been so
+    then. `created_at` of the result: when it came, as far as is told here."""
+    behind, ahead = (f"interval '{one.total_seconds():.0f} s'" for one in (CLOCK_BEHIND, CLOCK_AHEAD))
+    came, at = f"{result}.created_at", f"{version}.instrument_at"
+    return f"case when {at} between {came} - {behind} and {came} + {ahead} then {at} end"

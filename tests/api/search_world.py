@@ -161,6 +161,7 @@ class Maker:
             specimen_id=specimen_id, patient_id=patient_id, order_id=order_id, order_item_id=item_id,
             test_id=test["id"], version_id=version_id, version=2, status=status, held=held, released_at=released,
             reportable=choose((True, True, True, False)), updated_at=self._moment(),
+            created_at=SOME_DAY + timedelta(days=2),  # of some an instrument's clock is not to be believed
         )  # fmt: skip
         if status in ("registered", "cancelled"):
             await self._was_preliminary(connection, result_id)

@@ -53,7 +53,7 @@ def observation(view: ResultView, laboratory: LaboratoryView | None = None) -> J
 
 
 def observation_row(view: ResultView, laboratory: LaboratoryView | None = None) -> ObservationRow:
-    effective = view.collected_at or view.instrument_at
+    effective = view.effective_at
     return ObservationRow(
         id=view.id,
         version_id=view.version_id,

@@ -47,7 +47,7 @@ def report_status(view: ReportView) -> str:
 
 def report_time(view: ReportView) -> datetime | None:
     """When the first of its specimens was taken (else measured), as far as the audience sees results of it."""
-    return min((at for one in view.results if (at := one.collected_at or one.instrument_at) is not None), default=None)
+    return min((at for one in view.results if (at := one.effective_at) is not None), default=None)
 
 
 def report_version(view: ReportView) -> str:

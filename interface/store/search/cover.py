@@ -15,7 +15,7 @@ from interface.domain.model import TAKEN_BACK, ResultStatus
 from interface.domain.views import Audience, ObservationRow
 from interface.store.search.engine import Cover, Row
 from interface.store.search.sent import fields, optional_id, optional_text, text, texts
-from interface.store.versions import shown_version
+from interface.store.versions import measured, shown_version
 
 # Of whom the connection is, found once and by its key: by the policies alone every laboratory's row would be read.
 _OURS = (
@@ -29,11 +29,11 @@ OBSERVATION = Cover(
         name: f"r.{name}"
         for name in (
             "version_id", "updated_at", "patient_id", "order_item_id", "specimen_id", "analyzer_id", "origin",
-            "organization_id", "told_of", "told_id",
+            "organization_id", "created_at", "told_of", "told_id",
         )
     },
     columns=f"""concat(m.id, {shown_version("m")}, m.order_item_id),
-        record_send(row(m.updated_at, coalesce(s.collected_at, v.instrument_at), m.patient_id, m.organization_id,
+        record_send(row(m.updated_at, coalesce(s.collected_at, {measured("v", "m")}), m.patient_id, m.organization_id,
                         {_OURS.format("title")}, {_OURS.format("name")}, m.specimen_id, m.analyzer_id, a.name)),
         record_send(row(v.test_code, v.test_name, v.loinc, v.status, v.unit, v.low::text, v.high::text, v.reference,
                         v.flags, v.comments, v.note, m.origin, v.method)),

@@ -41,6 +41,7 @@ from interface.store.search.fields import (
     Quantity,
     Text,
 )
+from interface.store.versions import measured
 
 HL7 = "http://hl7.org/fhir/"
 _NONE = "; none is kept"
@@ -101,8 +102,8 @@ _LINKS = """select id as f, merged_into_id as t from lab.patient where merged_in
 # ---- results --------------------------------------------------------------------------------------------------------
 
 # When a result was so: Observation.effective. A version is looked up only where no collection is known.
-TAKEN = """coalesce(s.collected_at,
-    (select w.instrument_at from lab.result_version w where w.id = r.version_id))"""
+TAKEN = f"""coalesce(s.collected_at,
+    (select {measured("w", "r")} from lab.result_version w where w.id = r.version_id))"""  # noqa: S608
 # What a result was that was retracted or taken back is not told (`store.lab`): neither may it be found by it.
 _SHOWN = "v.status not in ('entered-in-error', 'registered', 'cancelled')"
 
