@@ -297,10 +297,7 @@ async def test_a_read_is_not_sent_again_to_who_has_it(bench: Bench, token: str, 
     cases: tuple[tuple[dict[str, str], int], ...] = (
         ({"If-None-Match": tag}, 304), ({"If-None-Match": tag.removeprefix("W/")}, 304), ({"If-None-Match": "*"}, 304),
         ({"If-None-Match": f'W/"x", {tag}'}, 304), ({"If-None-Match": 'W/"x"'}, 200),
-        ({"If-Modified-Since": changed}, 304), ({"If-Modified-Since": later}, 304),
-        ({"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200), ({"If-Modified-Since": "yesterday"}, 200),
-        ({"If-Modified-Since": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, 200),
-        ({"If-Modified-Since": "Mon, 01 Jan 2100 00:00:00 +99999999999999999999"}, 200),
+        ({"If-Modified-Since": changed}, 200), ({"If-Modified-Since": later}, 200),
         ({"If-None-Match": 'W/"x"', "If-Modified-Since": later}, 200),
     )  # fmt: skip
     for headers, status in cases:
@@ -323,6 +320,8 @@ async def test_a_report_with_a_result_that_was_under_way_is_another_version(
     path, known = f"/fhir/DiagnosticReport/{of['order']}", {"If-None-Match": seen.headers["ETag"]}
     again = await bench.get(path, token, headers=known)
     assert again.status == 200, "who has the report without it is not told that it has it"
+    since = {"If-Modified-Since": seen.headers["Last-Modified"]}
+    assert (await bench.get(path, token, headers=since)).json == again.json, "nor who asks by the second of its change"
     assert {one["reference"] for one in again.json["result"]} == {f"Observation/{id}" for id in (first, late)}
     assert again.json["meta"]["versionId"] != seen.json["meta"]["versionId"]
     past = await bench.get(f"{path}/_history", token)

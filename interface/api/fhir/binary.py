@@ -99,7 +99,7 @@ async def _one(request: web.Request, action: str, version: str | None = None) ->
         "X-Security-Context": f"DiagnosticReport/{document.report.order_id}",
         "Content-Disposition": f'inline; filename="{document.filename}"',
     }
-    if has_it(request, document.hash.hex(), updated_at):
+    if has_it(request, document.hash.hex()):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document.body, headers=headers, content_type=reports.MEDIA_TYPE)
 

@@ -51,7 +51,7 @@ _BINARY: Json = {
     "readHistory": True,
     "updateCreate": False,
     "conditionalCreate": False,
-    "conditionalRead": "full-support",
+    "conditionalRead": "not-match",
     "conditionalUpdate": False,
     "conditionalDelete": "not-supported",
     "searchParam": [
@@ -128,7 +128,7 @@ def _subscription(paths: Served) -> Json:
         "readHistory": True,
         "updateCreate": False,
         "conditionalCreate": False,
-        "conditionalRead": "full-support",
+        "conditionalRead": "not-match",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
         "searchParam": [
@@ -146,7 +146,7 @@ def _resource(kind: Kind, kinds: Kinds, paths: Served) -> Json:
         "readHistory": {"code": "vread"} in codes,
         "updateCreate": False,
         "conditionalCreate": {"code": "create"} in codes,
-        "conditionalRead": "full-support",
+        "conditionalRead": "not-match",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
         "searchInclude": [f"{kind.name}:{name}" for name, targets in _links(kind) if targets],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from functools import lru_cache
 from uuid import UUID
 
@@ -115,7 +115,7 @@ def _http_date(at: datetime) -> str:
 def resource_response(request: web.Request, found: AnyShown | Ready) -> web.Response:
     """A read's answer: the resource, or 304 where the client has it (R4 http.html#cread)."""
     ready = found if isinstance(found, Ready) else Ready.of(found)
-    if has_it(request, ready.version, ready.updated_at):
+    if has_it(request, ready.version):
         return web.Response(status=304, headers={name: ready.headers[name] for name in ("ETag", "Last-Modified")})
     return web.Response(body=ready.json, headers=ready.headers)
 
@@ -125,14 +125,10 @@ def is_of(tags: str, version: str) -> bool:
     return not {version, "*"}.isdisjoint(tag.strip().removeprefix("W/").strip('"') for tag in tags.split(","))
 
 
-def has_it(request: web.Request, version: str, updated_at: datetime) -> bool:
-    """Whether who asks has this version already."""
-    if known := request.headers.getall("If-None-Match", ()):  # RFC 9110 13.1.3: then the date does not count
-        return is_of(",".join(known), version)
-    since = request.headers.get("If-Modified-Since", "")
-    if not since:
-        return False
-    try:
-        return updated_at.replace(microsecond=0) <= parsedate_to_datetime(since)
-    except (ValueError, TypeError, OverflowError):
-        return False  # no date, or one without a zone: RFC 9110 says to ignore it
+def has_it(request: web.Request, version: str) -> bool:
+    """Whether who asks has this version already, by its tag alone. A date is no proof of a version here: it is of the
+    second, and of when a transaction began, so that what is committed later may be of the same second or of an earlier
+    one (RFC 9110 8.8.2.2), as after a clock was put back; If-Modified-Since may be passed over (R4 conditionalRead:
+    not-match)."""
+    known = request.headers.getall("If-None-Match", ())
+    return bool(known) and is_of(",".join(known), version)
