@@ -43,6 +43,7 @@ from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.reports import Attached as Attached
 from interface.store.reports import FileRow, Material
+from interface.store.specimens import touch_orders
 
 MEDIA_TYPE = "application/pdf"
 MOST_LETTERS = 400  # of a text above the reports
@@ -217,6 +218,10 @@ async def _add_version(
     )
     organization_id = await rows.own_organization(connection)
     await rows.add_version(connection, organization_id, report, digest, report_json.dumps(content))
+    if last is not None and material.view.updated_at <= last[2]:
+        # Nothing of the order has changed since, but its person's name, or a specimen: it is told as another version of
+        # the DiagnosticReport, whose PDF is another; who has the one before would be told 304, and keep that.
+        await touch_orders(connection, [order_id])
     return report
 
 

@@ -26,10 +26,14 @@ _LATER = """
            > extract(epoch from n.created_at) * 1000
      order by i.id desc limit 1
 """
-# Orders that rows of the feed mean, with what is true of each now.
+# Orders that rows of the feed mean, with what is true of each now; those of which a result, a test or the whole changed
+# in the row's own transaction: that a report has another name on it is no news of an order that ended years ago.
 _ORDERS = f"""
 with meant as (
-    select o.entity_id as id from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'order'
+    select o.entity_id as id from lab.outbox o where o.seq > $1 and o.seq <= $2 and o.kind = 'order' and (
+        exists (select from lab.result r where r.order_id = o.entity_id and r.updated_at = o.created_at)
+        or exists (select from lab.order_item i where i.order_id = o.entity_id and i.updated_at = o.created_at)
+        or exists (select from lab.lab_order c where c.id = o.entity_id and c.cancelled_at = o.created_at))
     union
     select r.order_id from lab.outbox o join lab.result r on r.id = o.entity_id
      where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is not null

@@ -86,6 +86,36 @@ async def test_without_being_read_it_is_made_by_itself(case: Case) -> None:
     assert form["hash"] and form["size"] and form["url"] != f"Binary/{case.order['order']}"
 
 
+async def test_who_has_the_report_is_told_of_a_pdf_that_says_something_else(case: Case) -> None:
+    """The patient's name, a specimen that is unfit: they are in no other element of a DiagnosticReport."""
+    lab, path = case.laboratory, f"/fhir/DiagnosticReport/{case.order['order']}"
+
+    async def look() -> None:
+        await report_watch.look(lab.database, lab.organization_id, Audience.EMR, deque())
+
+    async def end() -> int:
+        found: int = (await case.bench.get("/api/changes?after=now", case.token)).json["next"]
+        return found
+
+    await look()
+    for change in ("patient set family = 'Moster', version = version + 1", "specimen set state = 'rejected', status ="
+                   " 'unsatisfactory', reject_code = 'clotted', version = version + 1"):  # fmt: skip
+        seen, before = await case.bench.get(path, case.token), await end()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            table = change.partition(" ")[0]
+            await connection.execute(f"update lab.{change} where id = $1", case.order[table])
+        await look()
+        again = await case.bench.get(path, case.token, headers={"If-None-Match": seen.headers["ETag"]})
+        assert again.status == 200 and again.json["presentedForm"] != seen.json["presentedForm"], change
+        assert again.json["meta"]["lastUpdated"] > seen.json["meta"]["lastUpdated"]
+        told = (await case.bench.get(f"/api/changes?after={before}", case.token)).json["changes"]
+        assert [(one["type"], one["version"]) for one in told] == [
+            ("DiagnosticReport", again.json["meta"]["versionId"])
+        ]
+        await look()
+        assert (await case.bench.get(path, case.token)).json == again.json, "it comes to rest"
+
+
 async def test_in_fhirs_own_form_it_is_a_resource(case: Case) -> None:
     raw = await case.bench.get(f"/fhir/{(await case.form())['url']}", case.token)
     url = f"/fhir/{(await case.form())['url']}"

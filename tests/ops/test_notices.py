@@ -15,6 +15,7 @@ from interface.settings import Content
 from interface.store import changes
 from interface.store.criticals import Judged
 from interface.store.lab_changes import owe
+from interface.store.specimens import touch_orders
 from tests.ops.telling import Telling
 from tests.records import Laboratory, found
 
@@ -161,6 +162,16 @@ async def test_what_happened_while_no_notice_was_configured_is_no_news(telling: 
     assert await ward.told() == []
     await happens()
     assert len(await ward.told()) == 3
+
+
+async def test_a_report_with_another_name_on_it_is_no_news_of_an_order_that_ended_before(telling: Telling) -> None:
+    ward = Ward(telling, await found(telling.database, telling.organization.id))
+    order_id, result_id, _ = await ward.order()
+    await release(ward, order_id, result_id)
+    assert await ward.told() == [], "it was before anybody asked"
+    async with telling.transaction() as connection:
+        await touch_orders(connection, [order_id])
+    assert await ward.told() == []
 
 
 async def test_a_practitioner_is_told_of_what_they_ordered(ward: Ward) -> None:
