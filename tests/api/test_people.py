@@ -120,6 +120,23 @@ async def test_a_merge_is_seen_by_staff_and_emr_and_taken_back(
             ]
 
 
+async def test_everything_of_a_survivor_has_the_record_that_its_results_are_of(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    prior, survivor = await laboratory.order("B-2", mrn="M-2"), await laboratory.order("B-1", mrn="M-1")
+    results = [await laboratory.result(of) for of in (survivor, prior)]
+    body = {"into": str(survivor["patient"]), "reason": "registered twice"}
+    assert (await bench.ask("POST", f"/api/patients/{prior['patient']}/merge", token, json=body)).status == 200
+    emr = await laboratory.client_token("system/*.rs")
+    answer = await bench.get(f"/fhir/Patient/{survivor['patient']}/$everything", emr)
+    found = [entry["resource"] for entry in answer.json["entry"]]
+    there = {f"{one['resourceType']}/{one['id']}" for one in found}
+    assert found[0]["id"] == str(survivor["patient"]), "first the patient"
+    assert {f"Observation/{id}" for id in results} <= there
+    named = {one["subject"]["reference"] for one in found if "subject" in one}
+    assert named == {f"Patient/{of['patient']}" for of in (survivor, prior)} and named <= there
+
+
 async def test_who_may_be_the_same_is_told_before_and_after(bench: Bench, token: str) -> None:
     eva = await add(bench, token)
     typed = {"family": "Mueller", "given": "Eva", "sex": "female", "birth_date": "2026-02-01"}

@@ -76,8 +76,8 @@ class _Asked:
         return All(tuple(nodes))
 
     def _his(self, kind: str) -> Node:
-        if kind == "Patient":
-            return Among((self.patient_id,))
+        if kind == "Patient":  # and the records merged with it, which its results go on to name as their subject
+            return Either((Among((self.patient_id,)), Refers("link", "Patient", (self.patient_id,))))
         if kind == "Provenance":  # R4: in the compartment is what has the patient as its target; here, his results
             return Refers("target", "Observation", where=self._his("Observation"))
         if kind in _DATED:
@@ -103,7 +103,8 @@ async def _page(
         rows = Rows(kind, All((asked.where(kind), reader.narrowed(kind, "r"))))
         left = count - len(found)
         places = await find_places(connection, kinds(audience), rows, Order(), last, left + 1)
-        found += [(kind, one) for one in await shown(connection, kind, [place.id for place in places[:left]], audience)]
+        some = await shown(connection, kind, [place.id for place in places[:left]], audience)
+        found += [(kind, one) for one in sorted(some, key=lambda one: one.id != asked.patient_id)]  # first the patient
         if len(places) > left:
             return found, Place((kind,), places[left - 1].id if left else _FIRST)
     return found, None
