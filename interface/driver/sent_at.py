@@ -6,6 +6,7 @@ from datetime import datetime, tzinfo
 
 from interface.domain.model import Protocol
 from interface.domain.times import instrument_instant, zone_of_sender
+from interface.wire.charsets import raw_header
 
 
 def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
@@ -21,11 +22,11 @@ def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:
 
 
 def _said(protocol: str, text: bytes) -> str | None:
-    header = text.partition(b"\r")[0]
+    header = raw_header(text) if protocol == Protocol.HL7 else text.partition(b"\r")[0]
     # LIS02-A2 6.3: the delimiter follows the H and is field 2. HL7 v2.5.1 2.14.9.1: it follows MSH and is field 1.
     if protocol == Protocol.LIS2 and header[:1] in (b"H", b"h"):
         fields, at = header.split(header[1:2] or b"|"), 13
-    elif protocol == Protocol.HL7 and header[:3] == b"MSH":
+    elif protocol == Protocol.HL7 and header:
         fields, at = header.split(header[3:4] or b"|"), 6
     else:
         return None

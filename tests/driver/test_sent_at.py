@@ -52,7 +52,8 @@ def test_a_header_that_does_not_say_it_is_no_time(protocol: str, text: bytes) ->
     ],
 )  # fmt: skip
 def test_the_zone_of_a_message_is_that_of_its_header(said: str, hours: int) -> None:
-    zone = zone_of(f"MSH|^~\\&|A|B|C|D|{said}||ORU^R01\r".encode(), ZoneInfo("Europe/Berlin"), AT)
+    text, links = f"MSH|^~\\&|A|B|C|D|{said}||ORU^R01\r".encode(), ZoneInfo("Europe/Berlin")
+    zone = zone_of(text, links, sent_at("hl7", text, links) or AT)
     assert datetime(2026, 7, 2, 12, tzinfo=zone).utcoffset() == timedelta(hours=hours)
 
 
@@ -60,10 +61,26 @@ def test_a_part_that_has_no_header_has_the_links_zone() -> None:
     assert zone_of(b"PID|1||||||20260102100405+0100\r", UTC, AT) is UTC
 
 
-@pytest.mark.parametrize(("late", "hours"), [(timedelta(0), 2), (timedelta(minutes=3), 2), (timedelta(minutes=9), 0)])
-def test_an_offset_that_is_written_by_rote_is_none(late: timedelta, hours: int) -> None:
-    """The time is the local one, as the coming of the message shows, and the offset is always the same."""
+@pytest.mark.parametrize(
+    ("zone", "late", "rote"),
+    [
+        ("Europe/Berlin", 0, True), ("Europe/Berlin", 3, True), ("Europe/Berlin", 90, True),
+        ("Europe/Berlin", 130, False),
+        ("America/Bogota", 0, True), ("America/Bogota", 3, True), ("America/Bogota", 9, False),
+    ],
+)  # fmt: skip
+def test_an_offset_that_is_written_by_rote_is_none(zone: str, late: int, rote: bool) -> None:
+    """The time is the local one, and the offset is always the same: the message came at that time, or before it was
+    made if the offset were right."""
+    local = datetime(2026, 7, 2, 12, tzinfo=ZoneInfo(zone))
     header = b"MSH|^~\\&|A|B|C|D|20260702120000+0000||ORU^R01\r"
-    came_at = datetime(2026, 7, 2, 10, tzinfo=UTC) + late
-    zone = zone_of(header, ZoneInfo("Europe/Berlin"), came_at)
-    assert datetime(2026, 7, 2, 12, tzinfo=zone).utcoffset() == timedelta(hours=hours)
+    found = zone_of(header, ZoneInfo(zone), local.astimezone(UTC) + timedelta(minutes=late))
+    assert local.replace(tzinfo=found).utcoffset() == (local.utcoffset() if rote else timedelta(0))
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\r\n", b"\n"])
+def test_what_stands_before_a_header_hides_nothing_of_it(before: bytes) -> None:
+    """A byte order mark or a line end, as the message is taken with."""
+    text = before + b"MSH|^~\\&|A|B|C|D|20260102030405+0000||ORU^R01\rPID|1\r"
+    assert sent_at("hl7", text, ZoneInfo("Asia/Jakarta")) == AT
+    assert zone_of(text, ZoneInfo("Asia/Jakarta"), AT).utcoffset(AT) == timedelta(0)

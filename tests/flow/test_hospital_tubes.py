@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from interface.domain.model import Priority
-from tests.flow.hospital_use import Hospital, hospital, order
+from tests.flow.hospital_use import PID, Hospital, hospital, message, order
 
 
 @pytest.fixture
@@ -43,3 +45,15 @@ async def test_a_collection_that_is_told_after_the_receipt_refuses_no_test(his: 
     said = await his.oml(*order("3", "CREA", barcode="B-9", spm=earlier))
     assert (said.controls, said.errors) == (["OK"], [])
     assert await his.lab.owner.fetchval("select collected_at from lab.specimen") is not None
+
+
+async def test_a_time_that_an_offset_by_rote_puts_into_the_future_is_the_local_one(database_url: str) -> None:
+    """+0000 beside the time of Jakarta, in what an engine kept for half an hour while the laboratory was away: the tube
+    was taken for one that is yet to be drawn."""
+    now = datetime.now(ZoneInfo("Asia/Jakarta")).replace(microsecond=0)
+    made, drawn = (now - timedelta(minutes=minutes) for minutes in (30, 50))
+    async with hospital(database_url, timezone="Asia/Jakarta") as his:
+        block = message("OML^O21^OML_O21", PID, *order("1", "K", spm=f"SPM|1|||SER|||||||||||||{drawn:%Y%m%d%H%M%S}"))
+        said = await his.send(block.replace(b"20260105080000+0100", f"{made:%Y%m%d%H%M%S}+0000".encode()))
+        assert (said.code, said.errors, said.words) == ("AA", [], [])
+        assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == drawn
