@@ -5,7 +5,7 @@ Staff see everything of their organization, held results too; a client that come
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -185,14 +185,22 @@ def _handler(step: ReviewStep) -> Handler:
         actor = actor_of(request)
         async with services(request).database.transaction(actor.organization_id) as connection:
             view = await decide(connection, actor, result_id, version)
-            look = await compared_with(connection, result_id) if step in _OTHER_THAN_IT_WAS else ()
-        return json_response({"result": view, "look_again": look} if look else {"result": view})
+            look = await _look_again(connection, step, [result_id])
+        return json_response({"result": view} | look)
 
     return take
 
 
-# After these others may have been compared with what it is not.
-_OTHER_THAN_IT_WAS = frozenset({ReviewStep.CORRECT, ReviewStep.ACCEPT_CHANGE, ReviewStep.RETRACT})
+# After these others may have been compared with what it is not, or with the run that it is reported in place of.
+_OTHER_THAN_IT_WAS = frozenset(
+    {ReviewStep.CORRECT, ReviewStep.ACCEPT_CHANGE, ReviewStep.RETRACT, ReviewStep.RELEASE, ReviewStep.VERIFY}
+)
+
+
+async def _look_again(connection: Connection, step: ReviewStep, done: Iterable[UUID]) -> dict[str, list[LookAgain]]:
+    ids = done if step in _OTHER_THAN_IT_WAS else ()
+    look = [one for result_id in ids for one in await compared_with(connection, result_id)]
+    return {"look_again": look} if look else {}
 
 
 async def recalculate(request: web.Request) -> web.StreamResponse:
@@ -213,13 +221,14 @@ async def recalculate(request: web.Request) -> web.StreamResponse:
 @dataclass(frozen=True, slots=True)
 class _Batch:
     results: tuple[tuple[UUID, int], ...]
+    step: ReviewStep
     decide: Take
     all_or_none: bool
 
 
 def _read_batch(body: Body) -> _Batch:
     """`{step, results: [{id, version}], all_or_none, …}`, and what the step itself has."""
-    step = body.word("step", {step.value.replace("_", "-"): step for step in ReviewStep})
+    step = body.word("step", {step.value.replace("_", "-"): step for step in ReviewStep}) or ReviewStep.RELEASE
     results = []
     for entry in body.objects("results"):
         result_id, version = entry.id("id"), entry.number("version")
@@ -231,9 +240,9 @@ def _read_batch(body: Body) -> _Batch:
     if not 0 < len(ids) <= MOST_AT_ONCE or len(set(ids)) < len(ids):
         raise ApiError(422, "value", f"results are 1 to {MOST_AT_ONCE}, each once")
     every = body.flag("all_or_none")
-    decide = _read_step(step or ReviewStep.RELEASE, body, follow=False)
+    decide = _read_step(step, body, follow=False)
     body.done()
-    return _Batch(tuple(results), decide, every)
+    return _Batch(tuple(results), step, decide, every)
 
 
 async def batch(request: web.Request) -> web.StreamResponse:
@@ -244,12 +253,14 @@ async def batch(request: web.Request) -> web.StreamResponse:
         async with services(request).database.transaction(actor.organization_id) as connection:
             step = partial(asked.decide, connection, actor)
             answers = await many(connection, actor, asked.results, step, all_or_none=asked.all_or_none)
+            done = [answer.result_id for answer in answers if answer.error is None]
+            look = await _look_again(connection, asked.step, done)
     except NotAll as refused:
         return json_response(_answers(refused.answers, done=False), 409)
-    return json_response(_answers(answers, done=True))
+    return json_response(_answers(answers, done=True) | look)
 
 
-def _answers(answers: list[Answer] | tuple[Answer, ...], *, done: bool) -> Mapping[str, object]:
+def _answers(answers: list[Answer] | tuple[Answer, ...], *, done: bool) -> dict[str, object]:
     told = []
     for answer in answers:
         error = answer.error and {"code": answer.error.refusal, "detail": str(answer.error)}
@@ -295,7 +306,14 @@ ROUTES = (
         gives=_LISTED,
     ),
     Route("GET", "/api/results/comments", list_comments, Need(_P.RESULT_READ), gives={"comments": dict[str, str]}),
-    Route("POST", "/api/results/batch", batch, Need(_P.RESULT_RELEASE), gives=_ANSWERS, also={409: _ANSWERS}),
+    Route(
+        "POST",
+        "/api/results/batch",
+        batch,
+        Need(_P.RESULT_RELEASE),
+        gives=_ANSWERS | {"look_again?": list[LookAgain]},
+        also={409: _ANSWERS},
+    ),
     Route("GET", "/api/review/policies", list_policies, Need(_P.RESULT_READ), gives={"policies": [Policy]}),
     Route("PUT", "/api/review/policies", put_policy, Need(_P.RULE_WRITE), gives={"policies": [Policy]}),
     Route(

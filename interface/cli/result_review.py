@@ -303,9 +303,9 @@ def _as_it_was(was: ResultView | None, now: ResultView) -> bool:
 
 
 def _is_another(was: ResultView | None, now: ResultView) -> bool:
-    """Whether what was released is not so any more."""
+    """Whether what was released is not so any more; or this is, it may be in place of another run that was."""
     if was is None or was.status not in RELEASED:
-        return False
+        return now.status in RELEASED
     return now.status not in RELEASED or (was.comparator, was.value, was.unit) != (now.comparator, now.value, now.unit)
 
 

@@ -31,11 +31,15 @@ WHERE r.patient_id = ANY($1) AND {} ORDER BY r.id
 """
 _OF_ANY = _JUDGED.format("r.status NOT IN ('cancelled', 'entered-in-error')")
 _OF_TEST = _JUDGED.format("r.test_id = $2 AND r.id <> $3 AND r.status = ANY($4)")
+# Of a result, and of the runs in whose place it is reported.
 _WAS = f"""
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
 FROM lab.result r CROSS JOIN LATERAL {versions_of("= r.id")} v
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) now
-WHERE r.id = $1 AND (r.status = 'entered-in-error'
+WHERE r.id = ANY(ARRAY(
+    SELECT $1::uuid UNION
+    SELECT b.id FROM lab.result a JOIN lab.result b ON b.order_id = a.order_id AND b.order_item_id = a.order_item_id
+     WHERE a.id = $1 AND b.status = 'entered-in-error')) AND (r.status = 'entered-in-error'
     OR (v.comparator, v.value, v.unit) IS DISTINCT FROM (now.comparator, now.value, now.unit))
 """  # noqa: S608 - words of ours
 _OTHERS = """
@@ -61,10 +65,13 @@ async def compared_with_others(connection: Connection, whose: Mapping[UUID, UUID
 
 
 async def compared_with(connection: Connection, result_id: UUID) -> tuple[LookAgain, ...]:
-    """The released results of the same person that were compared with what this result said, and says no more."""
+    """The released results of the same person that were compared with what this result said, and says no more, or with
+    a run of the test that was retracted, such as by releasing this one."""
     was = {row["id"]: row for row in await connection.fetch(_WAS, result_id)}
+    if not was:
+        return ()
     of = await connection.fetchrow("SELECT patient_id, test_id FROM lab.result WHERE id = $1", result_id)
-    if not was or of is None or of["patient_id"] is None:
+    if of is None or of["patient_id"] is None:
         return ()
     records = (await persons(connection, [of["patient_id"]])).get(of["patient_id"], ())
     judged = await connection.fetch(_OF_TEST, list(records), of["test_id"], result_id, sorted(RELEASED))

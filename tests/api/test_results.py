@@ -10,9 +10,10 @@ import pytest
 
 from interface.api import criticals, results
 from interface.api.context import Route
-from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.model import HoldReason, ResultStatus, Step
 from interface.domain.permissions import Role
 from interface.domain.review import ReviewStep
+from interface.store.explanations import write_steps
 from tests.api.bench import Bench, Laboratory, found_laboratory
 from tests.api.review_use import BODIES, critical, use_review
 
@@ -150,6 +151,22 @@ async def test_many_are_answered_each_or_all_or_none(bench: Bench, laboratory: L
     stale = {"step": "retract", "comment": "wrong", "results": [{"id": good, "version": 1}]}
     [answer] = (await bench.ask("POST", "/api/results/batch", token, json=stale)).json["results"]
     assert "version 1 was looked at" in answer["error"]["detail"]
+
+
+async def test_who_takes_several_back_is_told_what_was_compared_with_them(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    of = await laboratory.order()
+    first = str(await laboratory.result(of))
+    version = (await bench.get(f"/api/results/{first}", token)).json["result"]["version_id"]
+    delta = write_steps([Step("delta", "ok", "", inputs={"previous": version})])
+    later = await laboratory.result(of, "14.10", steps=delta)
+    other = {"id": await preliminary(laboratory), "version": 1}
+    body = {"step": "retract", "comment": "another tube", "results": [{"id": first, "version": 1}, other]}
+    answer = (await bench.ask("POST", "/api/results/batch", token, json=body)).json
+    assert (answer["done"], [row["result_id"] for row in answer["look_again"]]) == (1, [str(later)])
+    body = {"step": "release", "results": [other]}
+    assert "look_again" not in (await bench.ask("POST", "/api/results/batch", token, json=body)).json
 
 
 @pytest.mark.parametrize(

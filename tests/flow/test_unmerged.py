@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from interface.domain.model import ResultStatus
+from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.views import UnmergedView
 from interface.flow import review
 from interface.flow.people import merge, unmerge
@@ -114,3 +114,22 @@ async def test_what_was_compared_with_what_was_retracted_is_named_and_with_what_
         async with lab.database.transaction(lab.organization_id) as connection:
             await review.retract(connection, lab.director, second.id, "another tube")
         assert await named() == [third.id]
+
+
+async def test_nor_is_what_was_compared_with_a_run_that_another_is_reported_in_place_of(database_url: str) -> None:
+    """The person who releases the other run retracts the first by it."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab)
+        await measured(lab, "S1", "P-1", "1.00", "C1")
+        await measured(lab, "S2", "P-1", "1.10", "C2")
+        await lab.send(sent("S1", {"CREA": "1.40"}, control="C3", at="20260102031500"))
+        await lab.settle()
+        first, second, run = await lab.results()
+        assert run.held == (HoldReason.ALREADY_REPORTED,)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            assert await compared_with(connection, run.id) == ()
+            await review.release(connection, lab.director, run.id, "clotted before", accept_hold=True)
+            named = await compared_with(connection, run.id)
+        assert [(row.result_id, row.compared_with, row.other_value) for row in named] == [
+            (second.id, first.id, "1.00 mg/dL")
+        ]
