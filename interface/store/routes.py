@@ -48,19 +48,31 @@ DOWN = """
 
 async def offer_elsewhere(connection: Connection) -> None:
     """What an analyzer that is down was given is looked at again by the others that measure the test by a route and are
-    told of their work."""
+    told of their work; what is to be measured again by one that is down, by all that have a code for the test."""
     await connection.execute(
         f"""
         insert into lab.work_due (analyzer_id, order_item_id, organization_id)
-        select distinct r.analyzer_id, d.order_item_id, d.organization_id
-          from ({DOWN}) gone
-          join lab.dispatch d on d.analyzer_id = gone.analyzer_id and d.kind = 'new'
-                             and d.state in ('queued', 'sent', 'accepted')
-          join lab.order_item i on i.id = d.order_item_id
-          join lab.route r on r.test_id = i.test_id and r.ended_at is null and r.analyzer_id <> d.analyzer_id
-          join lab.analyzer a on a.id = r.analyzer_id and a.worklist
-         where not exists (select from lab.dispatch o where o.order_item_id = i.id and o.analyzer_id = r.analyzer_id
-                                                        and o.state not in ('resulted', 'cancelled'))
+        select distinct w.analyzer_id, w.item_id, w.organization_id from (
+            select r.analyzer_id, i.id as item_id, i.organization_id
+              from ({DOWN}) gone
+              join lab.dispatch d on d.analyzer_id = gone.analyzer_id and d.kind = 'new'
+                                 and d.state in ('queued', 'sent', 'accepted')
+              join lab.order_item i on i.id = d.order_item_id
+              join lab.route r on r.test_id = i.test_id and r.ended_at is null and r.analyzer_id <> d.analyzer_id
+            union all
+            select a.id, i.id, i.organization_id
+              from lab.lab_order o
+              join lab.order_item i on i.order_id = o.id and i.status = 'in_progress'
+              join lab.follow_up f on f.order_item_id = i.id and f.state in ('requested', 'sent')
+                                  and f.kind in ('rerun', 'dilution')
+              join lab.result r on r.id = f.result_id
+              join lab.analyzer a on a.id <> r.analyzer_id
+             where o.waiting and r.analyzer_id in ({DOWN})
+               and exists (select from lab.code_map c
+                            where c.driver = a.driver and c.test_id = i.test_id and c.ended_at is null)
+        ) w join lab.analyzer a on a.id = w.analyzer_id and a.worklist
+         where not exists (select from lab.dispatch o where o.order_item_id = w.item_id
+                              and o.analyzer_id = w.analyzer_id and o.state not in ('resulted', 'cancelled'))
         on conflict do nothing
         """  # noqa: S608 - a constant
     )

@@ -269,6 +269,28 @@ async def test_a_rerun_goes_to_another_where_a_person_says_that_its_analyzer_doe
     assert await lab.owner.fetchval("select state from lab.follow_up") == "done"
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_nor_does_it_wait_where_the_other_does_not_ask(lab: Laboratory, asked: bool) -> None:
+    """That one is told of its work; what the broken one asks for, or has been told, is no matter."""
+    other = await another(lab, "second")
+    await downloading(other)
+    await lab.order("S-1", "WBC")
+    await result(lab, "S-1", "WBC")
+    [view] = await lab.results()
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await follow_ups.request(connection, lab.director, view.id, FollowUpKind.RERUN, reason="to be sure")
+    assert await owed(other) == []
+    if asked:
+        await tell(lab, await ask(lab, "S-1"))
+    await is_down(lab, "bench")
+    await look(lab.database, [LinkSeen(other.context, True, None)], NOW)
+    book = Book(tuple(await owed(other)))
+    assert [step.kind for work in book.works for step in work.steps] == [DispatchKind.RERUN]
+    await tell(other, book)
+    await look(lab.database, [LinkSeen(other.context, True, None)], NOW)
+    assert await lab.owner.fetchval("select count(*) from lab.work_due") == 0, "it has it"
+
+
 async def test_what_has_come_or_waits_no_more_is_not_sent_again(lab: Laboratory) -> None:
     await lab.order("S-1", "WBC")
     await tell(lab, await ask(lab, "S-1"))
