@@ -370,6 +370,8 @@ async def _step(connection: Connection, batch: Batch, specimen_id: UUID, tube: P
     if said.collected_at is None and said.received_at is None and tube.reject is None:
         return
     view = await specimens.view(connection, specimen_id)
+    if said.collected_at and view.collected_at not in (None, said.collected_at):
+        batch.left_out.append("it is known already when the specimen was taken; another time of collection is not kept")
     if said.received_at and view.received_at is None and view.state in ("expected", "collected"):
         taken = said.collected_at if view.collected_at is None else None
         await specimens.receive(connection, actor, specimen_id, at=said.received_at, collected_at=taken)

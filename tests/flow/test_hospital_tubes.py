@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -57,3 +57,18 @@ async def test_a_time_that_an_offset_by_rote_puts_into_the_future_is_the_local_o
         said = await his.send(block.replace(b"20260105080000+0100", f"{made:%Y%m%d%H%M%S}+0000".encode()))
         assert (said.code, said.errors, said.words) == ("AA", [], [])
         assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == drawn
+
+
+async def test_who_says_another_time_of_collection_is_told_that_it_is_not_kept(his: Hospital) -> None:
+    """A ward that puts it right was answered OK, and reports went on with the first."""
+    drawn = "SPM|1|{{barcode}}||SER|||||||||||||2026010507{}00"
+    await his.oml(*order("1", "K", barcode="B-9", spm=drawn.format("15")))
+    same = await his.oml(*order("2", "NA", barcode="B-9", spm=drawn.format("15")))
+    assert (same.code, same.controls, same.errors) == ("AA", ["OK"], [])
+    for number, code, control, done in (("3", "MG", "NW", "OK"), ("1", "BMP", "XO", "XR")):
+        said = await his.oml(*order(number, code, control=control, barcode="B-9", spm=drawn.format("45")))
+        assert (said.code, said.controls, said.errors) == ("AA", [done], [("ORC^1", "207", "W")])
+        assert "it is known already when the specimen was taken" in said.words[0]
+    assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == datetime(
+        2026, 1, 5, 6, 15, tzinfo=UTC
+    )
