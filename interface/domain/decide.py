@@ -248,6 +248,8 @@ def _planned(code: str, specimen_type: str, context: DecisionContext) -> Plan:
         inputs = {"code": code, "specimen_type": specimen_type, "row": row}
         return Plan(mapping, None, Step("map", "hold", text, version, inputs), (HoldReason.UNMAPPED_CODE,))
     inputs = {"row": row, "specimen_type": mapping.specimen_type} if mapping.specimen_type else {"row": row}
+    if specimen_type and not mapping.specimen_type:
+        inputs["measured_on"] = specimen_type  # another row may come to stand for the code there
     return Plan(mapping, test, Step("map", "ok", f"{test.code} {test.name}", version, inputs))
 
 

@@ -16,7 +16,7 @@ from interface.store.surroundings import Waited
 # a time on is another test from then on, and says nothing of what was decided before.
 _OTHERWISE = f"""
 SELECT k.id, coalesce(t.code, '') AS test, CASE WHEN t.id IS NOT NULL THEN n.unit ELSE '' END AS unit
-FROM unnest($1::uuid[], $2::uuid[]) AS k (id, row)
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS k (id, row, measured_on)
 CROSS JOIN LATERAL (SELECT result_id, message_id, code, raw_unit FROM lab.result_version w WHERE w.id = k.id OFFSET 0) v
 JOIN lab.code_map was ON was.id = k.row
 JOIN lab.message m ON m.id = v.message_id
@@ -26,7 +26,8 @@ LEFT JOIN LATERAL (
     SELECT c.test_id, c.unit, c.valid_from > h.created_at AS for_later FROM lab.code_map c
     LEFT JOIN lab.map_change h ON h.id = c.change_id
     WHERE c.driver = was.driver AND c.code = v.code AND (c.link_id IS NULL OR c.link_id = m.link_id)
-      AND c.specimen_type IN ('', coalesce(nullif(s.type, ''), was.specimen_type)) AND c.ended_at IS NULL
+      AND c.specimen_type IN ('', coalesce(nullif(s.type, ''), nullif(k.measured_on, ''), was.specimen_type))
+      AND c.ended_at IS NULL
       AND c.valid_from <= now() AND (c.valid_to IS NULL OR c.valid_to > now())
     ORDER BY c.specimen_type <> '' DESC, c.origin = '{SITE}' DESC, c.link_id IS NOT NULL DESC, c.revision DESC,
         c.id DESC LIMIT 1) n ON true
@@ -52,8 +53,10 @@ async def read_otherwise(connection: Connection, versions: Mapping[UUID, Waited]
     person has corrected: that is the person's word."""
     own = {id_: one.steps for id_, one in versions.items() if all(step.step != "correct" for step in one.steps)}
     found: dict[UUID, str] = {}
-    if by := {id_: UUID(text) for id_, steps in own.items() if (text := _said(steps, "map").get("row"))}:
-        for row in await connection.fetch(_OTHERWISE, list(by), list(by.values())):
+    maps = {id_: _said(steps, "map") for id_, steps in own.items()}
+    if by := {id_: UUID(text) for id_, one in maps.items() if (text := one.get("row"))}:
+        types = [maps[id_].get("measured_on", "") for id_ in by]  # as the analyzer says, where nobody else does
+        for row in await connection.fetch(_OTHERWISE, list(by), list(by.values()), types):
             words = _words(row["test"], row["unit"])
             found[row["id"]] = f"the map of its code was changed since it was decided: {words} now"
     units = {id_: _said(steps, "unit") for id_, steps in own.items()}

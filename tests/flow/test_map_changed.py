@@ -36,8 +36,8 @@ async def lab(database_url: str) -> AsyncIterator[Laboratory]:
         yield made
 
 
-async def mapped(lab: Laboratory, target: Target, start: datetime | None = None) -> None:
-    key = MapKey("generic_lis2", "", LOINC["K"], "")
+async def mapped(lab: Laboratory, target: Target, start: datetime | None = None, specimen_type: str = "") -> None:
+    key = MapKey("generic_lis2", "", LOINC["K"], specimen_type)
     async with lab.database.transaction(lab.organization_id) as connection:
         wanted = [Wanted(key, target, start)]
         proposal = await flow.propose_put(connection, wanted, await maps.basis(connection), "set")
@@ -110,6 +110,22 @@ async def test_a_code_that_is_held_now_is_released_by_nobody_as_what_it_was(lab:
     await mapped(lab, Target(""))
     with pytest.raises(ReviewError, match="map of its code was changed since it was decided: held now"):
         await lab.release(before.id)
+
+
+async def test_nor_where_a_row_was_added_for_the_type_that_the_analyzer_says(lab: Laboratory) -> None:
+    """Nobody has ordered it as urine; what the code stands for there was not said until today."""
+    await mapped(lab, RIGHT)
+    await lab.order("S1", "K", "CL")
+    urine = "O|1|S1||^^^CHEM|R||||||||||UR"
+    await lab.send(message("P|1||P-1||Muster^Maria||19800501|F", urine, f"R|1|^^^{LOINC['K']}|16.0|||N||F"))
+    await lab.settle()
+    [before] = await lab.results()
+    assert before.test_code == "K"
+    await mapped(lab, WRONG["another test"], specimen_type="UR")
+    with pytest.raises(ReviewError, match="map of its code was changed since it was decided: CL in mmol/L now"):
+        await lab.release(before.id)
+    await replayed(lab, before)
+    assert (await lab.release(before.id)).test_code == "CL"
 
 
 async def test_what_was_planned_says_nothing_of_what_was_decided_before(lab: Laboratory) -> None:
