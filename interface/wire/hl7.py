@@ -29,6 +29,7 @@ _VERSION = re.compile(r"2(\.[0-9]){0,3}")
 _PROCESSING_IDS = frozenset("PTDQ")
 _NEWLINES = re.compile(r"\.(br|sp|in|ti|sk|ce)\b")
 _MAX_ID = 199
+_IN_ANOTHER = "a part of this segment is in another message"
 # Each costs memory and time whatever stands in it. An ORU^R01 of a thousand results with a note each has 2,001.
 MOST_SEGMENTS = 100_000
 _MOST_HEADER_BYTES = 65_536  # of an MSH that is read for itself
@@ -241,10 +242,12 @@ class Message:
         """The segments whose form is wrong, in order, each with what is."""
         found = []
         good = "\r"  # how the good segment before begins, id and separator: most begin so, too
-        for segment in self.segments:
+        for at, segment in enumerate(self.segments):
             if segment.text.startswith(good):
                 continue
             if fault := segment_fault(segment):
+                if segment.id == "ADD" and at > 1:
+                    found.append((self.segments[at - 1], _IN_ANOTHER))
                 found.append((segment, fault))
             elif len(segment.text) > 3:
                 good = segment.text[:4]
@@ -275,6 +278,8 @@ def parse(block: bytes | str, encoding: str = "") -> Message:
     lines = [line for line in decoded.text.split("\r") if line]
     delimiters = _delimiters(lines[0] if lines else "")
     codec = decoded.encoding
+    if "\rADD" in decoded.text:
+        lines = _continued(lines, f"ADD{delimiters.field}")
     body = decoded.text[len(lines[0]) :]
     marks = (delimiters.escape, delimiters.repeat, delimiters.subcomponent, '""')
     escape, repeat, subcomponent, null = marks
@@ -291,6 +296,18 @@ def parse(block: bytes | str, encoding: str = "") -> Message:
             for line in lines[1:]
         ]
     return Message(tuple(segments), delimiters, codec, decoded.fault)
+
+
+def _continued(lines: list[str], begin: str) -> list[str]:
+    """The segments as they were before they were cut. HL7 v2.5.1 2.10.2.1: what stands behind ADD and its separator is
+    the rest of the segment before. An ADD without anything, or behind MSH, stays: the other part is not here."""
+    made = [lines[:1]]
+    for line in lines[1:]:
+        if len(made) > 1 and line.startswith(begin) and len(line) > len(begin):
+            made[-1].append(line[len(begin) :])
+        else:
+            made.append([line])
+    return ["".join(parts) for parts in made]
 
 
 def check_syntax(block: bytes, encoding: str = "") -> Message:
@@ -330,7 +347,8 @@ PLAIN_CODECS = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in rang
 
 
 def in_order(block: bytes, header: bytes) -> bool:
-    """Whether the segments after `header`, the block's MSH as it stands there, have the form that `check_syntax` wants.
+    """Whether the segments after `header`, the block's MSH as it stands there, have the form that `check_syntax` wants,
+    and none is continued.
 
     Of a message in one of `PLAIN_CODECS`; at a fraction of the cost. A segment is known by what it begins with.
     """
@@ -345,9 +363,9 @@ def in_order(block: bytes, header: bytes) -> bool:
 @cache
 def _out_of_order(separator: bytes) -> re.Pattern[bytes]:
     """The end of a line before something that is neither empty nor a segment as `segment_fault` wants it, or a second
-    MSH. Results come first, which are most of what there is."""
+    MSH, or an ADD, which has to be read. Results come first, which are most of what there is."""
     mark = re.escape(separator)
-    segment = rb"(?![Mm][Ss][Hh])[A-Za-z][A-Za-z0-9]{2}(?:%s|\r|\Z)" % mark
+    segment = rb"(?![Mm][Ss][Hh]|[Aa][Dd][Dd])[A-Za-z][A-Za-z0-9]{2}(?:%s|\r|\Z)" % mark
     return re.compile(rb"\r(?!OBX%s|\r|\Z|%s)" % (mark, segment))
 
 
@@ -381,7 +399,7 @@ def _fault(begin: str, separator: str) -> str:
         return "a line does not start with a segment id"
     if len(begin) > 3 and begin[3] != separator:
         return "a segment id is not followed by the field separator"
-    return ""
+    return _IN_ANOTHER if begin[:3].upper() == "ADD" else ""
 
 
 def control_id(block: bytes) -> str:

@@ -158,3 +158,25 @@ def test_a_judgement_of_an_e411_is_no_number(sent: str, text: str, held: bool) -
     observed = specimen.results[0]
     assert observed.value.text == text
     assert (HoldReason.UNREADABLE_VALUE in observed.holds) is held
+
+
+def test_of_a_specimen_whose_id_is_continued_no_part_is_another_s() -> None:
+    """HL7 v2.5.1 2.10.2.1: a segment may be cut anywhere, and ADD has the rest of it."""
+    order = "OBR|1|||GLU\rOBX|1|NM|GLU||5.1|mmol/L|||||F\r"
+    head = "MSH|^~\\&|A|B|||20260101||OUL^R22|1|P|2.5.1\rSPM|1|S-26"
+    (specimen,) = hl7(D["generic_hl7"], f"{head}\rADD|00117||SER\r{order}".encode()).specimens
+    assert (specimen.specimen_id, specimen.type, specimen.results[0].holds) == ("S-2600117", "SER", ())
+
+
+def test_what_goes_on_in_another_message_names_no_specimen_and_is_no_result() -> None:
+    """In frames its parts are acknowledged one by one, so that it cannot be refused."""
+    head = "MSH|^~\\&|A|B|||20260101||OUL^R22|{n}|P|2.5.1||{at}\r"
+    one = f"{head.format(n=1, at='')}SPM|1|S-1\rOBR|1|||GLU\rOBX|1|NM|GLU||5.1||||||F\rOBX|2|NM|NA||1\rADD\rDSC|W4|F\r"
+    two = f"{head.format(n=2, at='W4')}ADD|40|mmol/L|||||F\rOBX|3|NM|K||4.1|mmol/L|||||F\r"
+    driver = D["generic_hl7_lis01"]
+    first, second = hl7(driver, one.encode()), hl7(driver, two.encode())
+    (specimen,) = first.specimens
+    assert [(one.code, one.value.text) for one in specimen.results] == [("GLU", "5.1")]
+    assert [problem.location for problem in first.problems] == ["OBX^2", "ADD^1"]
+    assert [specimen.specimen_id for specimen in second.specimens] == [None]
+    assert second.problems[0].location == "ADD^1"

@@ -200,6 +200,8 @@ def test_the_truncation_character_is_read_and_its_escape_resolved() -> None:
         (HEAD.encode() + b"\r??|1\r", "???^1", 100),
         (HEAD.encode() + b"\rOBX^1|NM\r", "OBX^1", 100),
         (HEAD.encode() + b"\r" + HEAD.encode() + b"\r", "MSH^2", 100),
+        (HEAD.encode() + b"\rOBX|1|TX|A||half of i\rADD\rDSC|W4|F\r", "ADD^1", 100),
+        (HEAD.encode() + b"\rADD|t||||||F\rOBX|2|NM|B||1\r", "ADD^1", 100),
     ],
 )
 def test_header_and_segment_faults_are_located(block: bytes, location: str, code: int) -> None:
@@ -209,7 +211,7 @@ def test_header_and_segment_faults_are_located(block: bytes, location: str, code
 
 
 LINES = st.sampled_from(
-    ["OBX|1|NM", "OBX", "OBX^1", "OB", "PID|1", "ZX9|", "9ZX|", "msh|1", "MSH", "MSH|2", " ", "", "a"]
+    ["OBX|1|NM", "OBX", "OBX^1", "OB", "PID|1", "ZX9|", "9ZX|", "msh|1", "MSH", "MSH|2", " ", "", "a", "ADD"]
 )
 ENDS = st.sampled_from(["\r", "\n", "\r\n", "\r\r", ""])
 
@@ -251,6 +253,23 @@ def test_every_version_two_is_read(version: str) -> None:
 
 def test_unknown_segments_and_extra_fields_are_no_fault() -> None:
     check_syntax((ORU + "ZXY|1|what\rOBX|3" + "|" * 60 + "\r").encode())
+
+
+@pytest.mark.parametrize("cut", range(4, 30))
+def test_a_segment_that_is_continued_is_the_segment_that_it_was(cut: int) -> None:
+    """HL7 v2.5.1 2.10.2.1: a segment may end anywhere, and what is behind ADD and its separator belongs to it."""
+    whole = "OBX|1|NM|GLU^^L||105|mmol/L||||F"
+    for parts in ((whole[:cut], whole[cut:]), (whole[:cut], whole[cut : cut + 1], whole[cut + 1 :])):
+        block = HEAD + "\r" + "\rADD|".join(parts) + "\rNTE|1\r"
+        assert not in_order(block.encode(), HEAD.encode())  # it is read
+        assert [segment.text for segment in check_syntax(block.encode()).segments] == [HEAD, whole, "NTE|1"]
+
+
+def test_a_segment_in_many_parts_takes_no_longer_than_in_one() -> None:
+    began = process_time()
+    block = HEAD + "\rOBX|1|TX|A||" + "\rADD|0123456789" * (MOST_SEGMENTS - 3) + "\r"
+    assert len(parse(block).segments[1].field(5)) == 10 * (MOST_SEGMENTS - 3)
+    assert process_time() - began < 2.0
 
 
 @given(st.binary(max_size=120))
