@@ -1,7 +1,8 @@
 """HL7 v2 messages into the analyzer's terms, as a driver's manifest says. Pure.
 
-One entry for each OBX in order, none merged. What belongs together is `wire.hl7_groups`' to say; what is malformed
-becomes a problem with its location and only what it touches is lost.
+One entry for each OBX in order, none merged, and one for an order that has none and cannot be done. What belongs
+together is `wire.hl7_groups`' to say; what is malformed becomes a problem with its location and only what it touches is
+lost.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from interface.driver.observe import (
     OpenSpecimen,
     RawResult,
     join_name,
+    not_done,
     observe,
     read_date,
     read_sex,
@@ -45,6 +47,7 @@ from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, Fiel
 from interface.driver.seen_hl7 import Seen, said_again
 from interface.errors import SegmentError
 from interface.wire.hl7 import Message, Segment, parse
+from interface.wire.hl7_ack import INITIATIVES
 from interface.wire.hl7_groups import Group, group
 from interface.wire.hl7_structures import Part
 from interface.wire.hl7_values import ATTACHED, ValueType, coded, encapsulated, lines, pointer, value_type
@@ -309,6 +312,9 @@ class _Engine:
             if not order.results and "OBR" in segments:
                 place, read = self._location(segments["OBR"]), partial(self._read, segments)
                 take_from_order(self._driver, specimen, read, place, partial(reader_of, segments, ()))
+                if not specimen.results and (status := self._cannot_be_done(segments)):
+                    code = self._driver.code(specimen.order_code)
+                    not_done(specimen, [code], segments["OBR"].field(4), status, place)
             self._doubted = doubted((*segments.values(), *order.others))
             # What is said of an order is said of its results: they depend on more than their segments.
             again = not (self._materials or self._doubted or any(one.id in ("OBX", "NTE") for one in order.others))
@@ -332,6 +338,13 @@ class _Engine:
             for result in order.about:
                 self._result(segments, result, about, order.others)
             order.about = []
+
+    def _cannot_be_done(self, segments: dict[str, Segment]) -> str:
+        """HL7 table 0123, OBR-25: X, the order was cancelled, there are no results. IHE LAW says it of a work step by
+        ORC-5 (table 0038: CA)."""
+        control, reports = segments.get("ORC"), self._message.type.partition("^")[0] in INITIATIVES
+        said = (segments["OBR"].value(25).strip(), control.value(5).strip() if control is not None else "")
+        return next((one for one, no in zip(said, ("X", "CA"), strict=True) if one == no), "") if reports else ""
 
     def _surround(self, segments: dict[str, Segment], others: list[Segment]) -> None:
         """What else stands around the results of an order, for the paths that point there."""

@@ -1,7 +1,7 @@
 """LIS02-A2 messages into the analyzer's terms, as a driver's manifest says. Pure.
 
-One entry for each R record in order, none merged, never grouped across patients. What is malformed becomes a problem
-with its location; only what it touches is lost.
+One entry for each R record in order, none merged, never grouped across patients; and for each test of an order that has
+no results and cannot be done. What is malformed becomes a problem with its location; only what it touches is lost.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from interface.driver.observe import (
     OpenSpecimen,
     RawResult,
     join_name,
+    not_done,
     observe,
     read_date,
     read_sex,
@@ -42,6 +43,7 @@ from interface.driver.rules import CODE_PATH, SPECIMEN_ID_PATH, VALUE_PATH, Fiel
 from interface.errors import RecordError
 from interface.wire.lis02 import ATTACHED, DEFAULT_ENCODING, LEVELS, Message, Node, Record, parse
 
+_CANNOT_BE_DONE = "X"  # LIS02-A2 9.4.26, of an order
 _BROKEN_OFF = frozenset("TRE")  # LIS02-A2 12: sender aborted, receiver requested abort, unknown error
 
 
@@ -261,6 +263,8 @@ class _Engine:
         beside: list[HoldReason] = []
         if record.type == "O" and all(child.record.type != "R" for child in node.children):
             take_from_order(self._driver, specimen, below.read, record.location, below.reader)
+            if record.component(26).strip().upper() == _CANNOT_BE_DONE and not specimen.results:
+                not_done(specimen, order_codes, record.field(5), _CANNOT_BE_DONE, record.location)
         for child in node.children:
             if child.record.type == "R":
                 below.records["R"] = child.record

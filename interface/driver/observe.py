@@ -307,3 +307,15 @@ def take_from_order(
     observed, _ = observe(driver, raw, reader({CODE_PATH: raw.code, VALUE_PATH: text}))
     holds = tuple([hold for hold in observed.holds if hold is not HoldReason.UNKNOWN_STATUS])
     specimen.results.append(replace(observed, holds=holds))
+
+
+def not_done(specimen: OpenSpecimen, codes: Sequence[str], as_sent: str, status: str, location: str) -> None:
+    """What the analyzer says it cannot do and sends no result of: for each test that its order names a run that failed,
+    under a key that no result has. `as_sent`: the order's tests; `status`: its own."""
+    specimen.results += [
+        Observed(
+            code, Value(ValueKind.FAILED), code_path=f"{as_sent} {status}", status=status,
+            holds=(HoldReason.RUN_FAILED,), location=location,
+        )
+        for code in codes or ("",)
+    ]  # fmt: skip
