@@ -181,21 +181,23 @@ def _error(segment: hl7.Segment) -> str:
 def judge(step_ids: Sequence[str], answer: OrderAnswer) -> tuple[Judged, ...]:
     """What the answer says of the steps of one message, in their order.
 
-    A negative answer refuses all of which it says nothing else. An answer that names no step, but has as many ORC as
-    there were steps, means them in their order (cobas pro). A positive one that says nothing of a step leaves it open:
-    some analyzers say no more of work that they take (BA200), others of work that they do not (x800).
+    A negative answer refuses all of which it says nothing else. An answer that names no step of ours, but has as many
+    ORC as there were steps, means them in their order (cobas pro; the x800 counts them). A positive one that says
+    nothing of a step leaves it open: some analyzers say no more of work that they take (BA200), others of work that
+    they do not (x800). What is refused of a step that is none of ours may be any of them.
     """
     words = "; ".join(answer.errors)
     said = answer.said
-    if said and not any(one.step_id for one in said) and len(said) == len(step_ids):
-        named = dict(zip(step_ids, said, strict=True))
-    else:
-        named = {one.step_id: one for one in said if one.step_id}
+    named = {one.step_id: one for one in said if one.step_id in step_ids}
+    others = [one for one in said if one.step_id not in step_ids]
+    if not named and len(said) == len(step_ids):
+        named, others = dict(zip(step_ids, said, strict=True)), []
+    refused = not answer.positive or any(_VERDICTS.get(one.control) is Verdict.REFUSED for one in others)
     judged = []
     for step_id in step_ids:
         one = named.get(step_id)
         verdict = _VERDICTS.get(one.control, Verdict.UNSAID) if one else Verdict.UNSAID
-        if verdict is Verdict.UNSAID and not answer.positive:
+        if verdict is Verdict.UNSAID and refused:
             verdict = Verdict.REFUSED
         own = f"ORC-1 {one.control}, ORC-5 {one.status}" if one else f"MSA-1 {answer.code}"
         judged.append(Judged(step_id, verdict, "; ".join(filter(None, (own, words)))))

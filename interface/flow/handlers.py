@@ -31,6 +31,7 @@ HANDLERS: Handlers = {
         "QRY": queries.handler,
         "ORM": queries.handler,
         "ACK": queries.handler_of_acknowledgements,
+        "ORL": law.handler_of_answers,
     },
     LinkRole.HOSPITAL: {
         **{kind: _orders for kind in REPLIES},

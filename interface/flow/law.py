@@ -22,7 +22,7 @@ from interface.errors import SegmentError
 from interface.flow import order_book
 from interface.flow.context import LinkContext
 from interface.flow.order_book import BookWork
-from interface.flow.queries import MOST_ASKED
+from interface.flow.queries import ANSWERED_WITHIN, MOST_ASKED, handler_of_acknowledgements
 from interface.flow.requests import Handler, Refused, Reply, Request
 from interface.flow.speech import Said, Sent, Speech, Word, control_id
 from interface.settings import TransportType
@@ -91,6 +91,37 @@ def _asked(link: LinkContext, query: LawQuery) -> tuple[LawAsked, ...]:
 
 def _dialect(link: LinkContext) -> LawDialect:
     return link.driver.law or LawDialect()
+
+
+# ---- on one connection -----------------------------------------------------------------------------------------------
+
+
+def handler_of_answers(link: LinkContext) -> Handler | None:
+    """What hears how an analyzer takes orders that went behind the reply to its query, on the connection that it made:
+    ORL^O34 to the OML^O33 of a driver's `[answer]`."""
+    return _order_answered if handler_of_acknowledgements(link) is not None else None
+
+
+async def _order_answered(request: Request) -> Reply:
+    """An answer is never answered; its refusals are those of the work."""
+    connection, link, now = request.connection, request.link, request.received_at
+    unknown = Reply(b"", reason="it answers nothing that is known")
+    try:
+        answer = read_answer(request.block)
+    except SegmentError as fault:
+        return Reply(b"", reason=f"{fault.slug}: {fault.text}")
+    said = await store.said_to_queries(connection, link.link_id, answer.control_id, now - ANSWERED_WITHIN)
+    found = [one for one in said if hl7.control_id(one[1]) == answer.control_id]
+    if not found or not answer.control_id:
+        return unknown
+    sending_id, data = found[0]
+    told = await dispatch.by_ids(connection, await dispatch.of_sending(connection, sending_id))
+    rows = {str(row.work_id): row for row in told if row.sending_id == sending_id}  # else it was told anew since
+    for judged in judge([step for step in _steps(data) if step in rows], answer):
+        row = rows[judged.step_id]
+        state, words = _became(row, judged, again=False)
+        await order_book.answered(connection, link, [row.id], state, words, now)
+    return Reply(b"")
 
 
 # ---- LAB-28 ----------------------------------------------------------------------------------------------------------

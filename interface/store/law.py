@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from interface.store.db import Connection
-from interface.store.ids import uuid7
+from interface.store.ids import uuid7, uuid7_floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +133,15 @@ async def has_other_link(connection: Connection, analyzer_id: UUID, link_id: UUI
             "select exists (select from lab.link where analyzer_id = $1 and id <> $2)", analyzer_id, link_id
         )
     )
+
+
+async def said_to_queries(
+    connection: Connection, link_id: UUID, control_id: str, since: datetime
+) -> list[tuple[UUID, bytes]]:
+    """The messages that answered queries by a link, the last first, in whose bytes the id stands somewhere."""
+    rows = await connection.fetch(
+        """select id, bytes from lab.sending where id > $1 and link_id = $2 and query_id is not null
+              and position($3::bytea in bytes) > 0 order by id desc""",
+        uuid7_floor(since), link_id, control_id.encode("utf-8", "replace"),
+    )  # fmt: skip
+    return [(row["id"], row["bytes"]) for row in rows]

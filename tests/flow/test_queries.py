@@ -26,6 +26,7 @@ from interface.flow.trace import trace
 from interface.link.intake import Receipt
 from interface.store.ids import uuid7
 from interface.store.stored_messages import read_message
+from interface.wire import hl7
 from tests.flow.laboratory import Laboratory, frames, laboratory
 
 NOW = datetime(2026, 1, 2, 8, tzinfo=UTC)
@@ -309,3 +310,55 @@ async def test_a_query_never_waits_behind_results(mindray: Laboratory, monkeypat
     receipt = await intake.block(QRY.format(id="2", specimen="S-1").encode(), PEER)
     assert receipt.reply is not None and b"QAK|SR|OK|" in receipt.reply and not waiting.done()
     waiting.cancel()
+
+
+# ---- IHE LAW on the one connection that the analyzer makes ----------------------------------------------------------
+
+QBP = (
+    "MSH|^~\\&|X800 DM||HOST||20260102090000+0100||QBP^Q11^QBP_Q11|Q-1|P|2.5.1|||NE|AL||UNICODE UTF-8|||LAB-27R^ROCHE\r"
+    "QPD|WOS_ROCHE^Work Order Step Roche Extension^ROCHE|T-1|S-1|S54|14\rRCP|I||R^^HL70394\r"
+)
+ORL = (
+    "MSH|^~\\&|X800 DM||HOST||20260102090001+0100||ORL^O34^ORL_O42|A-1|P|2.5.1||||||UNICODE UTF-8|||LAB-28^IHE\r"
+    "MSA|{code}|{of}\rSPM|1|S-1&ROCHE\rSAC|||S-1\r{said}"
+)
+
+
+@pytest.fixture
+async def x800(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url, "roche_cobas5800") as made:
+        await made.owner.execute(
+            "insert into lab.code_map (id, organization_id, driver, code, test_id, origin, valid_from)"
+            " select gen_random_uuid(), organization_id, 'roche_cobas5800', '70241-5/HIV', id, 'site', '2020-01-01'"
+            " from lab.test where code = 'GLU' and organization_id = $1", made.organization_id,
+        )  # fmt: skip
+        await made.order("S-1", "GLU")
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "state"),
+    [
+        ("AA", "ORC|UA|{id}|||CA\r", "refused"),
+        ("AA", "ORC|UA|1|||CA\r", "refused"),  # the manual's example counts them
+        ("AA", "ORC|OK|{id}|||SC\r", "accepted"),
+        ("AA", "ORC|OK|1|||SC\r", "accepted"),
+        ("AA", "ORC|UA|1|||CA\rORC|OK|2|||SC\r", "refused"),  # of which, nobody knows
+        ("AA", "", "sent"),
+        ("AE", "", "refused"),
+        ("AR", "ERR|||207\r", "refused"),
+    ],
+)
+async def test_how_an_analyzer_takes_the_orders_behind_its_query_is_heard(
+    x800: Laboratory, code: str, said: str, state: str
+) -> None:
+    """It was refused as a message that nobody takes: an order that the analyzer could not do stood as sent."""
+    receipt = await say(x800, QBP)
+    [ordered] = [hl7.parse(one) for one in receipt.then]
+    [named] = ordered.all("OBR")
+    answer = ORL.format(code=code, of=ordered.control_id, said=said.format(id=named.value(2)))
+    assert (await say(x800, answer.replace(f"|{ordered.control_id}\r", "|none\r"))).reply is None
+    assert [one for one, _ in await states(x800)] == ["sent"], "an answer to nothing that is known"
+    assert (await say(x800, answer)).reply is None, "an answer is not answered"
+    assert [one for one, _ in await states(x800)] == [state]
+    assert [one for one, _ in await settled(x800)] == ["released", "rejected", "released"]
