@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interface.domain.model import Protocol, SpecimenRole
-from interface.driver.dialogue import Answer, Each, Over
+from interface.driver.dialogue import LIS2_SEXES, Answer, Each, Over
 from interface.driver.manifest import FieldPaths, QueryRule
 from interface.driver.materials import Material, MaterialRule
 from interface.driver.rules import Condition, FieldPath, RoleRule
@@ -135,6 +135,7 @@ DEFAULT_ANSWERS = {
         ),
         none=((r"H|\^&|||Labora||||||{note}||LIS2-A2|{now}", "L|1|I"),),
         test="^^^{code}",
+        sex=LIS2_SEXES,
     ),
     Protocol.HL7: Answer(
         found=(

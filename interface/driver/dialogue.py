@@ -40,7 +40,8 @@ _OF_A_SPECIMEN = frozenset(
 _PRIORITIES = {
     Priority.STAT: "S", Priority.ASAP: "A", Priority.ROUTINE: "R", Priority.CALLBACK: "C", Priority.PREOP: "P",
 }  # fmt: skip
-_SEXES = {Sex.FEMALE: "F", Sex.MALE: "M", Sex.OTHER: "O", Sex.UNKNOWN: "U"}
+_SEXES = {Sex.FEMALE: "F", Sex.MALE: "M", Sex.OTHER: "O", Sex.UNKNOWN: "U"}  # HL7 table 0001
+LIS2_SEXES = MappingProxyType({**_SEXES, Sex.OTHER: "U"})  # LIS02-A2, P-9: M, F or U
 
 # Why there is no work, in words for whoever stands at the analyzer; the keys are those of `domain.routing.NoWork`.
 REASONS = MappingProxyType(

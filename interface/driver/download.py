@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from interface.domain.model import Protocol
 from interface.driver import dialogue
-from interface.driver.dialogue import Answer, Asked, Each, Line, Over, Work
+from interface.driver.dialogue import LIS2_SEXES, Answer, Asked, Each, Line, Over, Work
 
 if TYPE_CHECKING:
     from interface.driver.manifest import Driver
@@ -52,7 +52,8 @@ def _order(action: str) -> tuple[Line, ...]:
 STANDARD = Download(new=_order("N"), again=_order("A"), cancel=_order("C"))
 
 
-_STANDARD_WORDS = Answer(test="^^^{code}")  # LIS02-A2 9.4.5: the manufacturer's code is the fourth component
+# LIS02-A2 9.4.5: the manufacturer's code is the fourth component.
+_STANDARD_WORDS = {Protocol.LIS2: Answer(test="^^^{code}", sex=LIS2_SEXES), Protocol.HL7: Answer(test="^^^{code}")}
 
 
 def download_of(driver: Driver) -> Download | None:
@@ -70,7 +71,7 @@ def download(
 
     `now`: local time of the analyzer. Raises DriverError when the encoding lacks a character.
     """
-    dialect = replace(driver.answer or _STANDARD_WORDS, found=(tuple(lines),), none=())
+    dialect = replace(driver.answer or _STANDARD_WORDS[driver.protocol], found=(tuple(lines),), none=())
     asked = Asked(driver.protocol, {})
     made = dialogue.answer(dialect, asked, [work], now, control_id, encoding=encoding or driver.encoding)
     return made[0] if made else None

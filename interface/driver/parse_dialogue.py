@@ -8,7 +8,7 @@ from types import MappingProxyType
 from interface.domain.model import Priority, Protocol, Sex
 from interface.domain.table import Table
 from interface.driver.defaults import DEFAULT_QUERIES
-from interface.driver.dialogue import REASONS, Answer, Each, Line, Over, faults, line_faults
+from interface.driver.dialogue import LIS2_SEXES, REASONS, Answer, Each, Line, Over, faults, line_faults
 from interface.driver.download import Download
 from interface.driver.law import LawDialect, Names
 from interface.driver.manifest import QueryRule
@@ -39,7 +39,7 @@ def read_answer(root: Table, protocol: Protocol, code_join: str) -> Answer | Non
         return None
     if protocol is Protocol.DECLARED:
         table.say(table.path, f"is not for protocol {protocol}")
-    default = Answer()
+    default = Answer(sex=LIS2_SEXES) if protocol is Protocol.LIS2 else Answer()
     priority, sex, reasons = table.table("priority"), table.table("sex"), table.table("reason_codes")
     answer = Answer(
         found=_messages(table, "found", protocol),

@@ -20,6 +20,7 @@ from interface.driver.dialogue import (
     read_query,
     write,
 )
+from interface.driver.download import download, download_of
 from interface.driver.parse import parse_manifest
 from interface.errors import DriverError
 from interface.wire import hl7
@@ -58,6 +59,31 @@ def test_lis2_by_the_standard_is_an_order_record_for_each_specimen_or_no_informa
     assert [record.type for record in records] == ["H", "P", "O", "L"]
     assert [records[2].field(at) for at in (3, 5, 6, 12, 26)] == ["S-1", "^^^WBC\\^^^PLT", "S", "A", "Q"]
     assert said(chosen, missing=("S-9",))[0].endswith("\rL|1|I\r")
+
+
+@pytest.mark.parametrize("protocol", [Protocol.LIS2, Protocol.HL7])
+def test_a_sex_is_said_in_the_words_of_the_standard(protocol: Protocol) -> None:
+    """P-9 of LIS02-A2 is M, F or U; HL7 table 0001 has O for another. What is neither may be refused with its order."""
+    other = replace(ANNA, sex=Sex.OTHER)
+    place, query = "{sex}", QUERY
+    if protocol is Protocol.HL7:
+        query = b"MSH|^~\\&|cobas||host||20260105||QBP^Q11^QBP_Q11|77|P|2.5.1\rQPD|WOS|T1|S-1\rRCP|I\r"
+    head = "'H|\\^&'" if protocol is Protocol.LIS2 else "'MSH|^~\\&|A'"
+    text = f"[answer]\n[[answer.found]]\nlines = [{head}, 'ZZZ|{place}']\n[[answer.none]]\nlines = [{head}]\n"
+    own = dialect(text, LIS2 if protocol is Protocol.LIS2 else HL7)
+    (found,) = said(own, replace(work("S-1", "K"), patient=other), query=query)
+    assert found.split("ZZZ|")[1] == ("U\r" if protocol is Protocol.LIS2 else "O\r")
+
+
+def test_so_it_is_without_a_dialect_of_its_own_and_in_what_is_told_unasked() -> None:
+    theirs = replace(work("S-1", "K"), patient=replace(ANNA, sex=Sex.OTHER))
+    (found,) = said(DEFAULT_ANSWERS[Protocol.LIS2], theirs)
+    generic = registry.load("generic_lis2")
+    lines_of = download_of(generic)
+    assert lines_of is not None
+    told = download(generic, lines_of.new, theirs, NOW, "C1")
+    assert told is not None
+    assert [parse(one).records[1].field(9) for one in (found.encode(), told)] == ["U", "U"]
 
 
 def test_hl7_by_law_is_a_reply_and_the_orders_or_an_order_that_is_discontinued() -> None:
