@@ -22,6 +22,7 @@ def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:
 
 
 def _said(protocol: str, text: bytes) -> str | None:
+    # What is tolerated before an MSH, such as a byte order mark, is before its time as well.
     header = raw_header(text) if protocol == Protocol.HL7 else text.partition(b"\r")[0]
     # LIS02-A2 6.3: the delimiter follows the H and is field 2. HL7 v2.5.1 2.14.9.1: it follows MSH and is field 1.
     if protocol == Protocol.LIS2 and header[:1] in (b"H", b"h"):

@@ -57,6 +57,14 @@ def test_the_zone_of_a_message_is_that_of_its_header(said: str, hours: int) -> N
     assert datetime(2026, 7, 2, 12, tzinfo=zone).utcoffset() == timedelta(hours=hours)
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\r\n", b"\x0b", b"\xef\xbb\xbf\n"])
+def test_so_it_is_behind_what_is_tolerated_before_a_message(before: bytes) -> None:
+    text = before + b"MSH|^~\\&|A|B|C|D|20260102030405-0500||ORU^R01\rPID|1\r"
+    came_at = AT + timedelta(hours=5)
+    assert zone_of(text, UTC, came_at).utcoffset(AT) == timedelta(hours=-5)
+    assert sent_at("hl7", text, UTC) == came_at
+
+
 def test_a_part_that_has_no_header_has_the_links_zone() -> None:
     assert zone_of(b"PID|1||||||20260102100405+0100\r", UTC, AT) is UTC
 
