@@ -6,6 +6,7 @@ import pytest
 
 from interface.domain.model import HoldReason, Observed, ValueKind
 from interface.driver import registry
+from interface.driver.decode_hl7 import decode as hl7
 from interface.driver.decode_lis02 import decode
 from interface.driver.parse import parse_manifest
 from interface.errors import DriverError
@@ -82,3 +83,37 @@ def test_of_a_flag_in_components_none_is_passed_over(driver: str, flags: str, ho
     )
     ((observed,),) = [one.results for one in decode(registry.load(driver), text.encode()).specimens]
     assert observed.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [(("@",), False), (("C",), True), (("@", "C"), True), (("C", "@"), True), (("",), False), ((), False)],
+)
+def test_a_word_that_nobody_knows_holds_beside_one_that_is_known(words: tuple[str, ...], held: bool) -> None:
+    """Below a Stago's result stands an M record that says @, or something else."""
+    below = "".join(f"M|{number}|A|{word}\r" for number, word in enumerate(words, start=1))
+    text = f"H|\\^&|||99^2.00|||||||P|1.00|20260105\rP|1\rO|1|S-1|||R\rR|1|^^^5|30.1|sec||||F\r{below}"
+    text += "R|2|^^^1|98|%||||F\rM|1|A|@\rL|1|N\r"
+    ((found, other),) = [one.results for one in decode(registry.load("stago_sta"), text.encode()).specimens]
+    assert (found.holds == (HoldReason.QUESTIONABLE,), other.holds) == (held, ())
+
+
+@pytest.mark.parametrize(
+    ("flag", "status", "holds"),
+    [
+        ("ND", "F", ()),
+        ("BT", "F", ()),
+        ("XY", "F", (HoldReason.UNKNOWN_FLAG,)),
+        ("P02T", "X", (HoldReason.RUN_FAILED,)),
+    ],
+)
+def test_the_outcome_of_a_cobas_6800_that_captures_show_is_no_unknown_flag(
+    flag: str, status: str, holds: tuple[HoldReason, ...]
+) -> None:
+    """It stands where flags stand, and is the result."""
+    text = (
+        "MSH|^~\\&|COBAS6800/8800||LIS||20260317104355||OUL^R22|M-1|P|2.5||||||ASCII\rSPM||S-1||PLAS\r"
+        f"OBR|1|||70241-5^HIV^LN\rOBX|1|ST|HIV^HIV^99ROC||ValueNotSet|||{flag}|||{status}\r"
+    )
+    (observed,) = hl7(registry.load("roche_cobas6800"), text.encode()).specimens[0].results
+    assert (observed.value.text, observed.holds) == (flag, holds)
