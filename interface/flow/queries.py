@@ -199,7 +199,7 @@ async def _reply_alone(query: Unstored) -> Reply | None:
     said = _to_record(told, query.row.id)
     if not await drafts.tell(said, Arrived(query.row, query.block, storable(told.reason, _MOST_NOTE))):
         return None
-    _remember(link, query.row.control_id, said[-1])
+    _remember(link, query.row.control_id, said)
     _log(link, told)
     return Reply(told.texts[0], told.texts[1:], note=told.reason)
 
@@ -229,16 +229,20 @@ def _to_record(told: Answered, message_id: UUID) -> list[Sent]:
 
 # ---- and acknowledged -----------------------------------------------------------------------------------------------
 
-# What was said last to a query, by link and the query's control id, until it is acknowledged: only a shorter way.
+# What was said last to a query, by link and the query's control id, until it is acknowledged: only a shorter way, where
+# that is one message.
 MOST_REMEMBERED = 1024
 _unacknowledged: dict[tuple[UUID, str], Sent] = {}
 
 
-def _remember(link: LinkContext, control_id_: str, sent: Sent) -> None:
-    if sent.dispatches and handler_of_acknowledgements(link) is not None:
+def _remember(link: LinkContext, control_id_: str, said: Sequence[Sent]) -> None:
+    if handler_of_acknowledgements(link) is None:
+        return
+    _unacknowledged.pop((link.link_id, control_id_), None)
+    if len(said) == 1 and said[0].dispatches:
         if len(_unacknowledged) >= MOST_REMEMBERED:
             _unacknowledged.clear()
-        _unacknowledged[link.link_id, control_id_] = sent
+        _unacknowledged[link.link_id, control_id_] = said[0]
 
 
 async def _acknowledged_alone(answer: Unstored) -> Reply | None:
@@ -264,12 +268,17 @@ async def _acknowledged(request: Request) -> Reply:
     code = msa.value(1) if msa else ""
     if msa is None or code not in ("AA", "AE", "AR"):
         return Reply(b"", reason="it acknowledges nothing that is known")
-    # The vendor's answer has the query's own control id, so has what acknowledges it; the last of that id is meant.
+    # The vendor's answers have the query's own control id, so has what acknowledges them: of the last query of that id
+    # the first answer of which nothing was heard yet is meant.
     rows = await request.connection.fetch(
         """SELECT DISTINCT d.id FROM lab.dispatch_event e
              JOIN lab.dispatch d ON d.id = e.dispatch_id AND d.sending_id = e.sending_id WHERE e.sending_id = (
                SELECT s.id FROM lab.sending s JOIN lab.message m ON m.id = s.query_id
-               WHERE s.id > $1 AND s.link_id = $2 AND m.control_id = $3 ORDER BY s.id DESC LIMIT 1)""",
+                CROSS JOIN LATERAL (SELECT EXISTS (
+                    SELECT FROM lab.dispatch_event v JOIN lab.dispatch w ON w.id = v.dispatch_id
+                     WHERE v.sending_id = s.id AND w.sending_id = s.id AND w.state = 'sent') AS waits) o
+               WHERE s.id > $1 AND s.link_id = $2 AND m.control_id = $3
+               ORDER BY m.id DESC, o.waits DESC, CASE WHEN o.waits THEN s.id END, s.id DESC LIMIT 1)""",
         uuid7_floor(request.received_at - ANSWERED_WITHIN), request.link.link_id, storable(msa.value(2)),
     )  # fmt: skip
     if not rows:

@@ -240,6 +240,23 @@ async def test_several_specimens_are_shown_one_by_one(mindray: Laboratory) -> No
     assert len(await mindray.owner.fetch("select distinct sending_id from lab.dispatch")) == 2
 
 
+async def test_each_of_them_has_its_own_acknowledgement(mindray: Laboratory) -> None:
+    """All are of one control id, the query's: they come in the order in which the specimens were shown."""
+    for at in (1, 2, 3):
+        await mindray.order(f"S-{at}", "GLU", patient_id=f"P-{at}")
+    await say(mindray, QRY.format(id="6", specimen="S-1~S-2~S-3"))
+    found = []
+    for code in ("AE", "AA", "AR", "AA"):
+        await say(mindray, ACK.format(id="6", code=code, number="0"))
+        found.append([one for one, _ in await states(mindray)])
+    assert found[:3] == [
+        ["refused", "sent", "sent"],
+        ["refused", "accepted", "sent"],
+        ["refused", "accepted", "refused"],
+    ]
+    assert found[3][:2] == ["refused", "accepted"], "one too many is of the last, if of any"
+
+
 ORM = "MSH|^~\\&|BC-5380|Mindray|||20260105100600||ORM^O01|6|P|2.3.1||||||UNICODE\rORC|{control}||S-1||IP\r"
 
 
