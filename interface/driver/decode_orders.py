@@ -234,7 +234,7 @@ class _Orders(_Reader):
         if len(named) > 1:
             self.fault(self.at(named[1]), SEGMENT_SEQUENCE, "the message names more than one patient")
         person = self.person(named[0]) if named else None
-        visit = next((one for one in self._message.segments if one.id == "PV1"), None)
+        visit = next((one for one in _told_now(tree) if one.id == "PV1"), None)
         found = tuple(self._order(each, tubes, visit) for each, tubes in self._walk(tree, []))
         if not found:
             self.fault("ORC^1", SEGMENT_SEQUENCE, "the message orders nothing: ORC is missing")
@@ -398,6 +398,16 @@ class _Orders(_Reader):
         if not code and not text:
             return None, ""
         return _REJECTS.get(code, RejectReason.OTHER), text or ("" if code in _REJECTS else code)
+
+
+def _told_now(of: Group) -> Iterator[Segment]:
+    """The segments but for those of prior results: these have a visit of their own (HL7 v2.5.1 4.4.6), of an earlier
+    stay, on another ward."""
+    for item in of.items:
+        if isinstance(item, Segment):
+            yield item
+        elif item.part is not Part.PRIOR_RESULT:
+            yield from _told_now(item)
 
 
 def now_in(zone: tzinfo, at: datetime) -> str:

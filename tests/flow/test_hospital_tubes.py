@@ -72,3 +72,14 @@ async def test_who_says_another_time_of_collection_is_told_that_it_is_not_kept(h
     assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == datetime(
         2026, 1, 5, 6, 15, tzinfo=UTC
     )
+
+
+async def test_the_visit_of_a_prior_result_is_not_the_orders(his: Hospital) -> None:
+    """HL7 v2.5.1 4.4.6: what is told of an earlier order has a PV1 of its own, of where she lay then and how."""
+    then = "PV1|1|I|OLD||||||||||||B6"
+    prior = ["PID|1||P-1^^^HOSP^MR", then, "ORC|PR|9", "OBR|1|9||K", "OBX|1|NM|K||5.1"]
+    assert (await his.oml(*order("1", "K", barcode="B-1"), *prior)).controls == ["OK"]
+    assert (await his.oml("PV1|1|I|3A", *order("2", "K", barcode="B-2"), *prior)).controls == ["OK"]
+    by_tube = ["SPM|1|B-3||SER", *order("3", "K", spm="")]
+    assert (await his.send(message("OML^O33^OML_O33", PID, *by_tube, *prior))).controls == ["OK"]
+    assert [(one.ward, one.pregnant) for one in await his.orders()] == [("", None), ("3A", None), ("", None)]
