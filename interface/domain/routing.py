@@ -64,13 +64,17 @@ class WhenDown(Word):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What an analyzer asks for. `ranges`: first and last id; `places`: rack and position. A tray is a rack."""
+    """What an analyzer asks for. `ranges`: first and last id; `places`: rack and position. A tray is a rack.
+
+    `barcodes`: as the laboratory printed them, which no rule of the link is for.
+    """
 
     specimen_ids: tuple[str, ...] = ()
     all_: bool = False
     ranges: tuple[tuple[str, str], ...] = ()
     racks: tuple[str, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
+    barcodes: tuple[str, ...] = ()
 
     @property
     def open_ended(self) -> bool:

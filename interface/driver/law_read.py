@@ -16,10 +16,14 @@ from interface.wire.hl7 import REQUIRED_MISSING, SEGMENT_SEQUENCE, TABLE_VALUE
 
 
 class Asking(StrEnum):
-    """What LAB-27 may ask about (assertions LAB27-001, -005, -006, -007)."""
+    """What LAB-27 may ask about (assertions LAB27-001, -005, -006, -007).
+
+    OURS: of asking for all, one specimen by the barcode that we printed, as no analyzer has read it.
+    """
 
     SPECIMEN = "specimen"
     ALL = "all"
+    OURS = "ours"
     RACK = "rack"
     TRAY = "tray"
 

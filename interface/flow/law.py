@@ -160,7 +160,7 @@ class LawSpeech:
         book = await order_book.work_for(connection, link, Query(all_=True), now, renew=True)
         if not book.works:
             return False
-        each = [LawAsked(Asking.SPECIMEN, one.work.specimen_id) for one in book.works]
+        each = [LawAsked(Asking.OURS, one.work.specimen_id) for one in book.works]
         await store.add(
             connection, link.organization_id, link.analyzer_id, link.link_id, asked.message_id, each, asked.parties
         )
@@ -187,6 +187,8 @@ class LawSpeech:
         one = asked.asked
         if one.asking == Asking.SPECIMEN:
             query = Query(specimen_ids=(one.specimen_id,))
+        elif one.asking == Asking.OURS:
+            query = Query(barcodes=(one.specimen_id,))
         elif one.asking == Asking.ALL or not link.settings.racks or ((until := _until(asked)) and now > until):
             return None
         elif one.asking == Asking.RACK:

@@ -98,9 +98,8 @@ async def work_for(
     `renew`: what it was told before goes by new work ids, and the old ones end; for dialects that take an id once.
     """
     await store.plan_once(connection)
-    asked = list(dict.fromkeys(query.specimen_ids))
-    barcodes = {barcode_of(one, link.settings.barcode) for one in asked}
-    found = _found(link, asked, await store.by_barcode(connection, barcodes), now)
+    asked = _barcodes(link, query.specimen_ids) | {one: one for one in query.barcodes}
+    found = _found(link, asked, await store.by_barcode(connection, set(asked.values())), now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
     more = False
     if query.open_ended or query.places:
@@ -108,7 +107,7 @@ async def work_for(
         wanted |= {one.barcode: one for one in others if one.barcode not in wanted}
     offer = await _offer(connection, link, wanted, now, renew=renew)
     stale = await staleness(connection, link.settings.orders_stale_after_s, now)
-    return Book(tuple(offer.works), _missing(asked, found, offer), tuple(offer.problems), stale, more)
+    return Book(tuple(offer.works), _missing(list(asked), found, offer), tuple(offer.problems), stale, more)
 
 
 def _missing(asked: Sequence[str], found: Mapping[str, BookSpecimen | NoWork], offer: _Offer) -> tuple[Missing, ...]:
@@ -129,10 +128,9 @@ class Draft:
 async def draft(database: Database, link: LinkContext, specimen_ids: Sequence[str], now: datetime) -> Draft | None:
     """As `work_for`, of what needs nothing but that its work is told (`tell_at_once`); None where more is to be
     changed, or more is to be told than is told at once. Raises StoreError."""
-    asked = list(dict.fromkeys(specimen_ids))
-    barcodes = {barcode_of(one, link.settings.barcode) for one in asked}
+    asked = _barcodes(link, specimen_ids)
     desk = desk_of(database, link.organization_id)
-    specimens, items = await desk.look(barcodes)
+    specimens, items = await desk.look(set(asked.values()))
     found = _found(link, asked, specimens, now)
     wanted = {told: one for told, one in found.items() if isinstance(one, BookSpecimen)}
     offer = _Offer()
@@ -154,7 +152,7 @@ async def draft(database: Database, link: LinkContext, specimen_ids: Sequence[st
     if link.settings.orders_stale_after_s:
         async with database.at_once(link.organization_id) as connection:
             stale = await staleness(connection, link.settings.orders_stale_after_s, now)
-    book = Book(tuple(offer.works), _missing(asked, found, offer), tuple(offer.problems), stale)
+    book = Book(tuple(offer.works), _missing(list(asked), found, offer), tuple(offer.problems), stale)
     return Draft(book, {row.id: row for row in rows.values()}, {row.id for row in new})
 
 
@@ -302,14 +300,19 @@ async def staleness(connection: Connection, after_s: float, now: datetime) -> st
 # ---- which specimen -------------------------------------------------------------------------------------------------
 
 
+def _barcodes(link: LinkContext, ids: Iterable[str]) -> dict[str, str]:
+    """By the id as an analyzer asks: the barcode, by the link's rules."""
+    return {one: barcode_of(one, link.settings.barcode) for one in ids}
+
+
 def _found(
-    link: LinkContext, asked: Sequence[str], specimens: Iterable[BookSpecimen], now: datetime
+    link: LinkContext, asked: Mapping[str, str], specimens: Iterable[BookSpecimen], now: datetime
 ) -> dict[str, BookSpecimen | NoWork]:
     """By the id as it was asked: the specimen, or why it cannot be measured. `specimens`: all with such a barcode."""
     carrying: dict[str, list[BookSpecimen]] = {}
     for one in specimens:
         carrying.setdefault(one.barcode, []).append(one)
-    return {told: _chosen(link, told, carrying.get(barcode_of(told, link.settings.barcode), ()), now) for told in asked}
+    return {told: _chosen(link, told, carrying.get(barcode, ()), now) for told, barcode in asked.items()}
 
 
 def _chosen(link: LinkContext, told: str, carrying: Sequence[BookSpecimen], now: datetime) -> BookSpecimen | NoWork:

@@ -16,7 +16,7 @@ from interface.flow.outgoing import LinkOutgoing
 from interface.flow.queries import MOST_ASKED
 from interface.flow.requests import Refused, Request, request_row
 from interface.flow.speech import Sent, Word
-from interface.settings import Address, Transport, TransportType
+from interface.settings import Address, BarcodeRules, Transport, TransportType
 from interface.store import law as store
 from interface.store.ids import uuid7
 from interface.store.journal import Append, FrameRow, append_within
@@ -251,3 +251,21 @@ async def test_an_answer_for_a_place_does_not_go_again_after_its_time(lab: Labor
     now[0] += timedelta(seconds=1)
     assert await out.take() is None
     assert await owed(lab) == 0
+
+
+async def test_who_asks_for_all_is_told_of_each_tube_what_is_ordered_on_it(lab: Laboratory) -> None:
+    """What is spread is our own barcode: a rule that takes a reader's prefix off made another patient's tube of it."""
+    for barcode, test in (("91", "GLU"), ("1", "CREA")):
+        await lab.order(barcode, test, patient_id=barcode)
+    lab.context = replace(lab.context, settings=replace(lab.context.settings, barcode=BarcodeRules(strip_prefix="9")))
+    await ask(lab, LawAsked("all"))
+    told = []
+    while (sent := await say(lab)) is not None:
+        (heard,) = hear(sent.data)
+        told.append((heard.specimen_id, [each.code for each in heard.steps]))
+        await hear_of(lab, sent, VOICE.answers(NOW, heard, ["OK"] * len(heard.steps)))
+    assert sorted(told) == [("1", ["CREA"]), ("91", ["GLU"])]
+    await ask(lab, LawAsked("specimen", "991"))
+    sent = await say(lab)
+    assert sent is not None
+    assert hear(sent.data)[0].specimen_id == "991", "as it was read"
