@@ -257,7 +257,7 @@ async def _tube(
     alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
     if wanted.barcode:
         if there := await rows.open_tubes(connection, wanted.barcode):
-            specimen_id, order_id = await _usable(connection, batch, there, wanted, tests)
+            specimen_id, order_id = await _usable(connection, batch, there, asked, wanted, tests)
             await specimens.tell_type(connection, batch.actor, specimen_id, wanted.type)
             return specimen_id, order_id
     elif alike in batch.tubes:
@@ -299,13 +299,14 @@ async def _into(connection: Connection, batch: Batch, asked: Placing) -> UUID | 
 
 
 async def _usable(
-    connection: Connection, batch: Batch, there: Sequence[Tube], wanted: NewSpecimen, tests: Sequence[UUID]
-) -> tuple[UUID, UUID]:
+    connection: Connection, batch: Batch, there: Sequence[Tube], asked: Placing, wanted: NewSpecimen,
+    tests: Sequence[UUID],
+) -> tuple[UUID, UUID]:  # fmt: skip
     """The one specimen that carries the barcode, and its order, if it is this patient's and what is said of it fits.
 
     Barcodes are used again. A specimen that nobody has closed is not meant where results would not be taken for its
-    own either (`specimen_window_days`), or where it was collected on another day and what is asked for was measured
-    then: that result would answer what is ordered of another tube now.
+    own either (`specimen_window_days`), or where it is of another day and what is asked for was measured then: that
+    result would answer what is ordered of another tube now.
     """
     if len(there) > 1:
         raise OrderError(["several open specimens carry this barcode"], conflict=True)
@@ -321,11 +322,20 @@ async def _usable(
     if days and datetime.now(UTC) - one.known_since > timedelta(days=days):
         text = f"the barcode is on an open specimen of more than {days} days ago, which is to be closed first"
         raise OrderError([text], conflict=True)
-    if wanted.collected_at and one.collected_at and abs(wanted.collected_at - one.collected_at) > timedelta(days=1):
-        if await rows.begun_on(connection, one.id, tests):
-            text = "the barcode is on an open specimen that was collected on another day, and the test was begun on it"
-            raise OrderError([text], conflict=True)
+    if _of_another_day(one, asked, wanted) and await rows.begun_on(connection, one.id, tests):
+        text = "the barcode is on an open specimen of another day, and the test was begun on it"
+        raise OrderError([text], conflict=True)
     return one.id, one.order_id
+
+
+def _of_another_day(one: Tube, asked: Placing, wanted: NewSpecimen) -> bool:
+    """By when it was collected, where that is told of both; else by when it came, and what is ordered was ordered: most
+    order before anybody has collected anything. What is told late, after an outage, was ordered then."""
+    day = timedelta(days=1)
+    if wanted.collected_at and one.collected_at:
+        return abs(wanted.collected_at - one.collected_at) > day
+    ordered_at = wanted.collected_at or asked.order.ordered_at or datetime.now(UTC)
+    return ordered_at - max(one.known_since, one.collected_at or one.known_since) > day
 
 
 async def _ordered(

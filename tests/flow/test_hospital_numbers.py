@@ -158,7 +158,7 @@ async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospi
     await step(his, "K", ItemStatus.VERIFIED)
     again = await his.oml(*ordered("2", "K", "03"))
     assert (again.code, again.controls) == ("AE", ["UA"])
-    assert "collected on another day" in again.words[0]
+    assert "of another day" in again.words[0]
     assert (await his.oml(*ordered("3", "NA", "03"))).controls == ["OK"], "added to what is there"
     assert (await his.oml(*ordered("4", "K", "01"))).controls == ["OK"]
     await his.lab.owner.execute(
@@ -166,6 +166,23 @@ async def test_a_barcode_that_is_used_again_is_not_the_tube_of_before(his: Hospi
     )
     late = await his.oml(*order("5", "GLU", barcode="B-1"))
     assert (late.controls, "61 days" in late.words[0] or "60 days" in late.words[0]) == (["UA"], True)
+
+
+@pytest.mark.parametrize(("days", "ordered", "answer"), [(2, "", "UA"), (2, "20260101", "OK"), (0, "", "OK")])
+async def test_nor_where_nobody_says_when_the_new_one_is_collected(
+    his: Hospital, days: int, ordered: str, answer: str
+) -> None:
+    """Most order before it is: a patient's own number as the barcode led to the potassium of the visit before. What is
+    told late, after an outage, was ordered when the tube was drawn (ORC-9)."""
+    await his.oml(*order("1", "K", barcode="B-1", spm="SPM|1|{barcode}||SER||||||||||||||20260101080000+0100"))
+    await step(his, "K", ItemStatus.VERIFIED)
+    await his.lab.owner.execute(
+        "update lab.specimen set created_at = created_at - make_interval(days => $1), received_at = null", days
+    )
+    orc, *lines = order("2", "K", barcode="B-1")
+    said = await his.oml(f"{orc}|||||{ordered}" + ("0700" if ordered else ""), *lines)
+    assert said.controls == [answer]
+    assert (await his.oml(*order("3", "NA", barcode="B-1"))).controls == ["OK"], "what is not begun is added to it"
 
 
 @pytest.mark.parametrize(("days", "answer"), [(0, "OK"), (365, "OK"), (30, "UA")])
