@@ -195,11 +195,13 @@ async def _again(connection: Connection, batch: Batch, known: Placed, asked: Pla
         same = await _orders_the_same(connection, known, asked)
     else:
         same = asked.content in (known.content, known.first_content)
-    if not same:
-        raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
     items = await rows.items(connection, known.id)
     over = known.ended or (items and all(item.status in CLOSED_ITEM for item in items))
-    if over and not (batch.message_id and await rows.said_before(connection, batch.message_id, known.id)):
+    # What placed it says the same however its times are read: by another zone of the link's, or when it comes late.
+    resent = (over or not same) and batch.message_id and await rows.said_before(connection, batch.message_id, known.id)
+    if not (same or resent):
+        raise OtherContent(["there is already an order with this placer number, and it says something else"], True)
+    if over and not resent:
         # Who is told OK believes that it will be done. Only what placed it is answered as before, not what was refused.
         raise OrderError([_why_not(known, items)], conflict=True)
     await audit.record(connection, batch.actor, "read", "order", known.order_id, {"by": "place"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -14,12 +15,19 @@ from interface.domain.specimens import RejectReason
 from interface.driver import registry
 from interface.flow import order_changes, specimens
 from interface.flow.context import register
+from interface.flow.handlers import HANDLERS
+from interface.flow.intake import LinkIntake
+from interface.flow.requests import Requests
 from interface.settings import LinkRole
 from interface.store.ids import uuid7
 from tests.flow.dispatching import ask, begin, codes, owed
-from tests.flow.hospital_use import PID, Hospital, hospital, message, order
+from tests.flow.hospital_use import PEER, PID, Hospital, hospital, link_of, message, order, read
 from tests.flow.laboratory import Laboratory
 from tests.flow.test_hospital import step
+
+
+def _value(at: datetime) -> datetime:
+    return at
 
 
 @pytest.fixture
@@ -69,6 +77,28 @@ async def test_nor_is_one_that_was_refused_before_another_message_placed_its_num
     assert (await his.oml(*order("1", control="CA"))).controls == ["CR"]
     said = await his.send(first)
     assert (said.code, said.controls, said.words) == ("AE", ["UA"], ["it is cancelled already"])
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Tokyo"])
+async def test_the_very_message_again_is_the_same_whatever_its_times_are_taken_for(
+    database_url: str, zone: str
+) -> None:
+    """It writes +0000 by rote, and its line was cut before the answer: said once more later, or after the link's zone
+    was put right, the collection was another one, and the order that nobody had answered was refused."""
+    at = datetime(2026, 1, 5, 7, 0, 30, tzinfo=UTC)
+    async with hospital(database_url, timezone="Europe/Berlin") as his:
+        collected = "SPM|1|{barcode}||SER|||||||||||||20260105074500"
+        block = message("OML^O21^OML_O21", PID, *order("1", "K", barcode="B-1", spm=collected))
+        block = block.replace(b"20260105080000+0100", b"20260105080000+0000")
+        for link_zone, late in (("Europe/Berlin", 0), (zone, 9)):
+            context, _ = link_of(his.lab, timezone=link_zone)
+            requests = Requests(context, his.lab.database, HANDLERS, 20.0)
+            came_at = at + timedelta(minutes=late)
+            intake = LinkIntake(context, his.lab.journal, now=partial(_value, came_at), requests=requests)
+            said = read(await intake.block(block, PEER))
+            assert (said.code, said.controls, said.words) == ("AA", ["OK"], [])
+        other = block.replace(b"20260105074500", b"20260105073000")
+        assert (await his.send(other)).controls == ["UA"], "another one says something else"
 
 
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
