@@ -255,6 +255,9 @@ class _Desk:
             self.connection, self.said.person, known.order_id
         ):
             raise OtherContent(["the order of this number is another patient's"], conflict=True)
+        if self.said.person is None and _is_anybodys(known, asked) and known.link_id != self.request.link.link_id:
+            text = "the number is of no authority, and another system's here as far as is known: name the patient (PID)"
+            raise OrderError([text], conflict=True)
         return known
 
     async def _batch(self) -> Batch:
@@ -347,6 +350,11 @@ def _tube(said: SpecimenRequest, at: int) -> PlacedTube:
         collected_by=said.collected_by if collected_at else "",
     )  # fmt: skip
     return PlacedTube(specimen, said.reject, said.reject_text, at)
+
+
+def _is_anybodys(known: Placed, asked: OrderRequest) -> bool:
+    """Whether it was found by a number that two hospitals may have given: one without an authority."""
+    return bool(asked.placer) and not known.placer.authority
 
 
 def _number(of: EntityId) -> PlacerNumber:

@@ -28,7 +28,8 @@ class PlacerNumber:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A placer's number that is known. `content`: a digest of what is ordered, None where nobody can compare it."""
+    """A placer's number that is known. `content`: a digest of what is ordered, None where nobody can compare it;
+    `link_id`: the link that placed it."""
 
     id: UUID
     placer: PlacerNumber
@@ -39,6 +40,7 @@ class Placed:
     first_content: bytes | None
     ended_by: bytes | None
     ended: bool = False
+    link_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ with recursive part (id) as (
 """
 _PLACED = """
 select p.id, p.number, p.authority, p.group_number, p.group_authority, p.order_id, p.filler_number, p.content,
-       p.first_content, p.ended_by, p.ended_at is not null as ended
+       p.first_content, p.ended_by, p.ended_at is not null as ended, p.link_id
 from lab.placer_order p
 """
 
@@ -117,6 +119,7 @@ def _placed(row: Record) -> Placed:
         row["first_content"],
         row["ended_by"],
         row["ended"],
+        row["link_id"],
     )
 
 

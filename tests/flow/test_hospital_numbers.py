@@ -101,6 +101,29 @@ async def test_the_very_message_again_is_the_same_whatever_its_times_are_taken_f
         assert (await his.send(other)).controls == ["UA"], "another one says something else"
 
 
+async def test_a_number_of_nobodys_is_cancelled_by_another_link_only_with_its_patient(his: Hospital) -> None:
+    """Two hospitals whose systems name no authority count from 1 both: the second one's order was refused as another
+    patient's, and cancelling it, without PID, cancelled the first one's."""
+    lab = his.lab
+    async with lab.database.transaction(lab.organization_id) as connection:
+        settings = replace(lab.context.settings, id="other", role=LinkRole.HOSPITAL)
+        context = await register(connection, lab.organization_id, settings, lab.context.driver)
+    other = Hospital(
+        lab, context, LinkIntake(context, lab.journal, requests=Requests(context, lab.database, HANDLERS, 20.0))
+    )
+    await his.oml(*order("1", "K", barcode="B-1"), *order("2^HIS", "K", barcode="B-2"))
+    assert (await other.oml(*order("1", "NA", barcode="C-1"), pid=PID.replace("P-1", "P-2"))).controls == ["UA"]
+    for control, no in (("CA", "UC"), ("SS", "UA")):
+        said = await other.oml(*order("1", control=control), pid="")
+        assert (said.controls, said.orders[0][2:]) == ([no], ("", ""))
+        assert "no authority" in said.words[0]
+    assert {one[1] for each in await his.tests() for one in each} == {"requested"}
+    assert (await other.oml(*order("2^HIS", control="CA"), pid="")).controls == ["CR"], "whose it is, is said"
+    assert (await other.oml(*order("1", control="CA"))).controls == ["CR"], "as the patient shows"
+    await his.oml(*order("3", "K", barcode="B-3"))
+    assert (await his.oml(*order("3", control="CA"), pid="")).controls == ["CR"], "by the link that placed it"
+
+
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
     """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
     lines = order("1", "K", spm="SPM|1|||SER")
