@@ -7,6 +7,7 @@ PaLM TF-2a 3.1) are read where those are empty, because senders fill them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
 
 from interface.domain.model import Priority, Sex
@@ -39,9 +40,14 @@ DATA_TYPE = 102  # HL7 table 0357
 ADT: dict[str, Event] = {
     **dict.fromkeys(("A01", "A04", "A08", "A28", "A31"), Event.SAID),
     "A40": Event.MERGED,
-    # transferred, discharged, of another class, cancelled of these, allergies
-    **dict.fromkeys(("A02", "A03", "A06", "A07", "A11", "A12", "A13", "A60"), Event.NOTHING),
+    # transferred; that is taken back; an inpatient from now on, or not any more
+    **dict.fromkeys(("A02", "A12", "A06", "A07"), Event.MOVED),
+    # discharged, cancelled of this and of an admission, allergies
+    **dict.fromkeys(("A03", "A11", "A13", "A60"), Event.NOTHING),
 }
+# After which the patient is where PV1-3 says (HL7 v2.5.1 3.3.1, 3.3.2, 3.3.6, 3.3.7; 3.3.12: where she was before).
+# A08 is of all else (3.3.8), and A04 of a visit that may be beside a stay.
+_MOVES = frozenset({"A01", "A02", "A06", "A07", "A12"})
 _SEXES = {"F": Sex.FEMALE, "M": Sex.MALE, "O": Sex.OTHER, "A": Sex.OTHER, "U": None, "N": None}  # table 0001
 # Tables 0485 and 0027. T: as close as possible to the requested time; PRN: as needed.
 PRIORITIES = {
@@ -72,14 +78,18 @@ def orders(message: Message, terms: Terms, zone: tzinfo) -> OrderMessage:
 def patients(message: Message, terms: Terms, zone: tzinfo) -> PatientMessage:
     """ADT. An event that is not in `ADT` is not for this function."""
     reader = _Reader(message, terms, zone)
-    event = ADT[message.header.value(9, 2).strip().upper()]
+    trigger = message.header.value(9, 2).strip().upper()
+    event = ADT[trigger]
     found: list[PatientEvent] = []
     if event is not Event.NOTHING:
         for of in group(message).find(Part.PATIENT_GROUP):
-            found += reader.patient_events(of, event)
+            found += reader.patient_events(of, event, moves=trigger in _MOVES)
         if not found:
             reader.fault("PID^1", SEGMENT_SEQUENCE, "the message names no patient: PID is missing")
-    return PatientMessage(event, tuple(found), tuple(reader.faults))
+    faults = reader.faults
+    if event is Event.MOVED:  # of many whom the laboratory does not know, and no reason to hold up what comes behind
+        faults = [replace(one, warning=True) for one in faults]
+    return PatientMessage(event, tuple(found), tuple(faults))
 
 
 class _Reader:
@@ -203,7 +213,7 @@ class _Reader:
 
     # ---- ADT ---------------------------------------------------------------------------------------------------------
 
-    def patient_events(self, of: Group, event: Event) -> Iterator[PatientEvent]:
+    def patient_events(self, of: Group, event: Event, *, moves: bool) -> Iterator[PatientEvent]:
         found = list(of.segments())
         pid = next((one for one in found if one.id == "PID"), None)
         if pid is None:
@@ -219,7 +229,8 @@ class _Reader:
             prior = self.identifiers(merged[0], 1)
             if not prior:
                 self.fault(where, REQUIRED_MISSING, "the merge names no number of the prior patient")
-        yield PatientEvent(self.person(pid), prior, where)
+        visit = next((one for one in found if one.id == "PV1"), None) if moves else None
+        yield PatientEvent(self.person(pid), prior, where, visit.value(3).strip() if visit is not None else "")
 
 
 class _Orders(_Reader):

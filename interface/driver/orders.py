@@ -50,6 +50,7 @@ class Event(StrEnum):
     """What an ADT message says of a patient; its trigger events are in `decode_orders.ADT`."""
 
     SAID = "said"  # admitted, registered, changed: this is the patient
+    MOVED = "moved"  # lies elsewhere now
     MERGED = "merged"
     NOTHING = "nothing"  # that the laboratory needs to know of
 
@@ -180,11 +181,13 @@ class OrderMessage:
 
 @dataclass(frozen=True, slots=True)
 class PatientEvent:
-    """One PID of an ADT message. `prior`: of a merge, whose number is the person's from now on."""
+    """One PID of an ADT message. `prior`: of a merge, whose number is the person's from now on; `ward`: where the
+    patient is from now on, "" where that is not said."""
 
     person: Person
     prior: tuple[IdentifierView, ...] = ()
     prior_location: str = ""
+    ward: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Patients as the hospital says: found by number and authority, added, changed, merged.
 
 What a hospital says of a person is the truth here, unlike an analyzer's idea of one, and every change of it is audited.
+Where the person lies now is said by the orders of which something is still to be reported.
 A number that was merged into another leads to the survivor; what a message under it says of the person is of the record
 that is used no more, and is left out.
 """
@@ -27,8 +28,8 @@ from interface.flow.people import (
     sure_of,
     update_patient,
 )
-from interface.flow.problems import OrderError
-from interface.store import lab, lab_changes, people, placing
+from interface.flow.problems import OrderError, text_problems
+from interface.store import audit, lab, lab_changes, order_changes, people, placing
 from interface.store.db import Connection
 from interface.store.people import PatientRow
 
@@ -48,8 +49,10 @@ async def take(connection: Connection, actor: Actor, said: PatientMessage, messa
     for one in said.patients:
         if merged:
             warnings += await _merge(connection, actor, one, message_id)
-        else:
+        elif said.event is Event.SAID:
             warnings += (await _said(connection, actor, one.person))[1]
+        if one.ward:
+            warnings += await _moved(connection, actor, one)
     return warnings
 
 
@@ -85,6 +88,26 @@ async def _find(connection: Connection, person: Person) -> tuple[list[PatientRow
     if len(found) > 1:
         raise OrderError(["the patient numbers belong to different patients"], conflict=True)
     return carriers, next(iter(found), None)
+
+
+async def _moved(connection: Connection, actor: Actor, one: PatientEvent) -> list[Fault]:
+    """What is still to be told of the patient is told where she is now: to another ward nobody tells a critical result
+    in time. Nobody is added by it, and nothing else changed."""
+    try:
+        if problems := list(text_problems("ward", one.ward)):
+            raise OrderError(problems)
+        _, survivor = await _find(connection, one.person)
+    except OrderError as error:
+        return [Fault(one.person.location, UNKNOWN_KEY, f"nobody was moved: {error}", warning=True)]
+    if survivor is None:
+        return []
+    records = await people.find_rows(connection, set((await people.persons(connection, [survivor]))[survivor]))
+    if all(_another(one.person, row) for row in records):
+        text = "nobody was moved: the patient number belongs to a patient of another name and birth date"
+        return [Fault(one.person.location, UNKNOWN_KEY, text, warning=True)]
+    for order_id, ward in await order_changes.move(connection, [row.id for row in records], one.ward):
+        await audit.record(connection, actor, "update", "order", order_id, {"ward": f"{ward} → {one.ward}"})
+    return []
 
 
 def _another(person: Person, row: PatientRow) -> bool:

@@ -68,6 +68,30 @@ async def update_facts(connection: Connection, order: OrderView, requester_id: U
     )  # fmt: skip
 
 
+_MOVING = """
+select o.id, o.ward from lab.lab_order o
+where o.patient_id = any($1::uuid[]) and o.ward <> $2 and o.cancelled_at is null and (exists (
+    select from lab.order_item i
+    where i.order_id = o.id and i.status in ('requested', 'collected', 'received', 'in_progress', 'completed')
+) or exists (
+    select from lab.result r join lab.critical_notification t on t.result_id = r.id
+    where r.order_id = o.id and t.state in ('open', 'attempted', 'notified')))
+order by o.id for no key update of o
+"""
+
+
+async def move(connection: Connection, patient_ids: Sequence[UUID], ward: str) -> list[tuple[UUID, str]]:
+    """These patients are on this ward now: so say the orders of which something is still to be reported or told. Each
+    with the ward of before."""
+    moved = [(row["id"], row["ward"]) for row in await connection.fetch(_MOVING, list(patient_ids), ward)]
+    await connection.execute(
+        "update lab.lab_order set ward = $2, version = version + 1, updated_at = now() where id = any($1::uuid[])",
+        [order_id for order_id, _ in moved],
+        ward,
+    )
+    return moved
+
+
 async def off_worksheets(connection: Connection, item_ids: Sequence[UUID]) -> None:
     """These items are not worked on at any worksheet any more; they stay on it, to be read."""
     await connection.execute(

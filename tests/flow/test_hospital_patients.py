@@ -10,11 +10,13 @@ import pytest
 from interface.domain.model import Sex
 from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind, PatientView
-from interface.flow import people
+from interface.flow import criticals, people
 from interface.store import patients
 from interface.store.ids import uuid7
 from interface.store.patients import PatientFilter
-from tests.flow.hospital_use import PID, Hospital, Said, hospital, message, order
+from tests.flow.hospital_use import PID, Hospital, Said, hospital, link_of, message, order
+from tests.flow.laboratory import laboratory
+from tests.flow.test_judged_for_certain import CRITICAL, intervals, measured
 from tests.flow.test_two_links import waits_for_a_lock
 
 
@@ -166,6 +168,49 @@ async def test_events_that_say_nothing_of_whose_a_record_is_are_taken(his: Hospi
     assert (await his.adt("A30", pid(), "MRG|P-2^^^HOSP")).code == "AR", (
         "a merge that is not understood is never ignored"
     )
+
+
+async def test_who_is_moved_to_another_ward_takes_what_is_still_to_be_told_along(his: Hospital) -> None:
+    """A critical result was called to the ward that she had left. A12 says where she was before (HL7 v2.5.1 3.3.12)."""
+    for number, patient in (("1", "P-1"), ("2", "P-1"), ("3", "P-1"), ("4", "P-2")):
+        await his.oml("PV1|1|I|3A", *order(number, "K", barcode=f"B-{number}"), pid=pid(patient))
+    assert (await his.oml(*order("2", control="CA"), pid="")).controls == ["CR"]
+    for barcode, status in (("B-1", "completed"), ("B-3", "verified")):
+        await his.lab.owner.execute(
+            "update lab.order_item i set status = $2 from lab.specimen s where s.id = i.specimen_id and s.barcode = $1",
+            barcode, status,
+        )  # fmt: skip
+    for event, ward, now in (
+        ("A02", "ICU", "ICU"), ("A12", "3A", "3A"), ("A01", "ICU^1^2", "ICU"), ("A08", "X", "ICU"), ("A03", "X", "ICU"),
+    ):  # fmt: skip
+        said = await his.adt(event, pid(), f"PV1|1|I|{ward}")
+        assert (said.code, said.errors) == ("AA", [])
+        assert [one.ward for one in await his.orders()] == [now, "3A", "3A", "3A"], event
+    for who in (pid("P-9"), pid("P-1", "ANDERS^ERIKA", "19700101"), "PID|1", "PID|1||P-1", pid().replace("PID", "ZID")):
+        assert (await his.adt("A02", who, "PV1|1|I|OPS")).code == "AA"
+    too_long = await his.adt("A02", pid(), f"PV1|1|I|{'W' * 2000}")
+    assert (too_long.code, [severity for _, _, severity in too_long.errors]) == ("AA", ["W"])
+    assert next(one.ward for one in await his.orders()) == "ICU", "nobody here, somebody else, or no ward"
+    assert await his.count("patient") == 2
+    changes = await his.lab.owner.fetch(
+        "select detail ->> 'ward' as ward from lab.audit_event where action = 'update' and entity_kind = 'order'"
+        " order by id"
+    )
+    assert [row["ward"] for row in changes] == ["3A → ICU", "ICU → 3A", "3A → ICU"]
+
+
+async def test_a_critical_result_that_nobody_was_told_of_goes_along(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})
+        await lab.order("S-1", "K")
+        found = await measured(lab, "K", "8.1")
+        await lab.release(found.id)
+        his = Hospital(lab, *link_of(lab))
+        said = await his.adt("A02", "PID|1||P-1^^^TEST||Muster^Maria||19800501|F", "PV1|1|I|ICU")
+        assert (said.code, said.errors) == ("AA", [])
+        async with lab.database.organization(lab.organization_id) as connection:
+            [task] = await criticals.waiting(connection)
+        assert task.ward == "ICU"
 
 
 async def test_a_merge_leads_every_later_message_to_the_survivor_and_can_be_taken_back(his: Hospital) -> None:
