@@ -35,8 +35,9 @@ from interface.api.fhir.negotiation import Ready, is_of, preference
 from interface.api.fhir.page import read_one, shown
 from interface.api.fhir.routes import MEDIA_TYPE, reader_of
 from interface.api.fhir.said import RequestSaid, SpecimenSaid
-from interface.domain.model import Priority
+from interface.domain.model import ItemStatus, Priority
 from interface.domain.permissions import Permission, allows
+from interface.domain.states import CLOSED_ITEM
 from interface.domain.views import Actor, ActorKind, Audience, OrderItemView, OrderView
 from interface.errors import ApiError
 from interface.flow import order_changes, people
@@ -65,6 +66,7 @@ class Done:
     version: str = ""
     updated_at: datetime | None = None
     note: str = ""
+    gone: str = ""  # what of it is not done any more, though it is there
 
     @property
     def status(self) -> str:
@@ -213,9 +215,11 @@ class _Ordering:
         ordered = {key: {one for place in on if on[place] == key for one in wanted[place]} for key in keys}
         by_key = await self._specimens_of(view, ordered)
         for place, request in group.requests:
-            items = [i for i in view.items if i.specimen_id == by_key.get(on[place]) and i.test_code in wanted[place]]
+            items = _of_each([i for i in view.items if i.specimen_id == by_key.get(on[place])], wanted[place])
             await self._name(request, group, view, [item.id for item in items])
-            self.done[place] = Done("ServiceRequest", items[0].id if items else None, created, note=_panel(items))
+            self.done[place] = Done(
+                "ServiceRequest", items[0].id if items else None, created, note=_panel(items), gone=_gone(items)
+            )
         for place, specimen in self._asked.specimens.items():
             if specimen in by_key:
                 self.done[place] = Done("Specimen", by_key[specimen], created)
@@ -268,6 +272,25 @@ def _with_facts(order: NewOrder, group: Group) -> NewOrder:
         clinical_history="\n".join(dict.fromkeys(request.history for request in requests if request.history)),
         ordered_at=min(times, default=None),
     )
+
+
+def _of_each(items: Sequence[OrderItemView], tests: Collection[str]) -> list[OrderItemView]:
+    """Of each test what is done of it; only where nothing is, what was cancelled."""
+    wanted = {item.test_code for item in items if item.status not in CLOSED_ITEM}
+    return [one for one in items if one.test_code in tests and (
+        one.status not in CLOSED_ITEM or one.test_code not in wanted
+    )]  # fmt: skip
+
+
+def _gone(items: Sequence[OrderItemView]) -> str:
+    """Who is told that a request is there believes that it will be done."""
+    since = {ItemStatus.CANCELLED: "cancelled since", ItemStatus.REJECTED: "its specimen was rejected"}
+    words = [
+        f"{since[one.status]}: {one.test_code}" + (f" ({one.reason})" if one.reason.strip() else "")
+        for one in items
+        if one.status in since
+    ]
+    return "; ".join(dict.fromkeys(words))
 
 
 def _panel(items: Sequence[OrderItemView]) -> str:
@@ -343,9 +366,16 @@ def _answer(done: Done) -> Json:
         response["etag"] = f'W/"{done.version}"'
     if done.updated_at is not None:
         response["lastModified"] = fhir.instant(done.updated_at)
-    if done.note:
-        response["outcome"] = fhir.operation_outcome("informational", done.note, "information")
+    if done.gone or done.note:
+        response["outcome"] = _outcome(done)
     return {"response": response}
+
+
+def _outcome(done: Done) -> Json:
+    if done.gone:
+        return fhir.operation_outcome("business-rule", done.gone, "warning")
+    note = done.note or ("created" if done.created else "done")
+    return fhir.operation_outcome("informational", note, "information")
 
 
 def _creating(kind: str) -> Handler:
@@ -391,9 +421,7 @@ async def _alone(request: web.Request, done: Done) -> web.Response:
     status = 201 if done.created else 200
     if preferred == "minimal":
         return web.Response(status=status, headers=headers)
-    note = done.note or ("created" if done.created else "done")
-    outcome = fhir.operation_outcome("informational", note, "information")
-    return json_response(outcome, status, headers, MEDIA_TYPE)
+    return json_response(_outcome(done), status, headers, MEDIA_TYPE)
 
 
 async def _representation(request: web.Request, done: Done) -> web.Response | None:
