@@ -114,7 +114,8 @@ async def place(connection: Connection, batch: Batch, asked: Placing) -> Placed:
     filler = await rows.next_filler(connection, order_id)
     placed_id = await rows.insert(
         connection, batch.actor.organization_id, asked.placer, order_id, filler, group=asked.group,
-        content=asked.content, link_id=batch.link_id,
+        content=asked.content, link_id=batch.link_id, ward=asked.order.ward.strip(),
+        requester_id=await _requester(connection, batch.actor, asked),
     )  # fmt: skip
     await rows.stand_for(connection, batch.actor.organization_id, placed_id, found, before)
     detail = {"placer": asked.placer.number, "filler": filler, "tests": " ".join(asked.tests)}
@@ -133,7 +134,8 @@ async def change(connection: Connection, batch: Batch, asked: Placing) -> Placed
         raise OrderError([_why_not(known, items)], conflict=True)
     await _retest(connection, batch, known, items, asked)
     await _change_facts(connection, batch.actor, known, asked)
-    await rows.say(connection, known.id, asked.content)
+    requester_id = await _requester(connection, batch.actor, asked)
+    await rows.say(connection, known.id, asked.content, asked.order.ward.strip(), requester_id)
     detail = {"placer": asked.placer.number, "tests": " ".join(asked.tests)}
     await audit.record(connection, batch.actor, "change", "order", known.order_id, detail)
     return await _found(connection, asked.placer)
@@ -490,6 +492,15 @@ async def _change_facts(connection: Connection, actor: Actor, known: Placed, ask
         requester_id=said.requester_id,
     )
     await order_changes.change(connection, actor, known.order_id, change)
+
+
+async def _requester(connection: Connection, actor: Actor, asked: Placing) -> UUID | None:
+    """Who asks under this number; nobody where two have the name: what is added to a tube is not refused for that."""
+    said = asked.order
+    try:
+        return await orders.requester_of(connection, actor, said.requester_id, _practitioner(said.requester))
+    except OrderError:
+        return None
 
 
 def _practitioner(said: NewPractitioner | None) -> NewPractitioner | None:

@@ -58,7 +58,7 @@ def _messages(laboratory: str, alerts: AlertSettings, roster: Roster, one: Happe
     receivers = {
         Receiver(contact.channel, wish.ward or wish.practitioner, contact.to): None
         for wish in roster.wishes
-        if wish.of(laboratory, one.ward, one.practitioners, one.what)
+        if any(wish.of(laboratory, ward, practitioners, one.what) for ward, practitioners in one.asked)
         for contact in wish.contacts
         if severity.rank >= contact.least.rank
     }

@@ -17,11 +17,12 @@ COUNTER: Final = "notices"  # of the feed, up to where it was looked through
 _ASLEEP = -1  # its value where nobody asks
 _KINDS = ("order", "result", "specimen")
 
-# The newest test of an order (`l`) that was ordered since its ward was told that all of it is reported, by the time in
-# its id: what a hospital orders on a tube that is there is of the same order here, and has an end of its own.
+# The newest test of an order (`l`) that was ordered since its ward was told that all of it is reported, or cancelled,
+# by the time in its id: what a hospital orders on a tube that is there is of the same order here, and has an end of its
+# own.
 _LATER = """
     select i.id from lab.notice n join lab.order_item i on i.order_id = l.id
-     where n.organization_id = l.organization_id and n.what = 'final' and n.record_id = l.id and i.status = 'verified'
+     where n.organization_id = l.organization_id and n.record_id = l.id and n.what = e.what and i.status = any(e.ended)
        and ('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint
            > extract(epoch from n.created_at) * 1000
      order by i.id desc limit 1
@@ -38,9 +39,10 @@ with meant as (
     select r.order_id from lab.outbox o join lab.result r on r.id = o.entity_id
      where o.seq > $1 and o.seq <= $2 and o.kind = 'result' and r.order_id is not null
 )
-select case when l.cancelled_at is not null then 'cancelled' else 'final' end as what,
-       case when l.cancelled_at is null then coalesce(({_LATER}), l.id) else l.id end as record_id, l.id as order_id
+select e.what, coalesce(({_LATER}), l.id) as record_id, l.id as order_id
   from meant m join lab.lab_order l on l.id = m.id
+  join (values ('final', '{{verified}}'::text[]), ('cancelled', '{{cancelled,rejected}}')) as e (what, ended)
+    on (e.what = 'cancelled') = (l.cancelled_at is not null)
  where l.cancelled_at is not null
     or (exists (select from lab.order_item i where i.order_id = l.id and i.status = 'verified')
         and not exists (select from lab.order_item i
@@ -63,15 +65,30 @@ select 'critical' as what, t.id as record_id, r.order_id
 """
 
 
+# What the order says now, then what each number says under which something of it was ordered.
+_ASKED = """
+select a.order_id, a.ward, array(
+    select x from lab.practitioner_identifier p, unnest(array[p.authority || '|' || p.value, p.value]) x
+     where p.practitioner_id = a.requester_id and p.ended_at is null) as practitioners
+  from (select l.id as order_id, l.ward, l.requester_id, 0 as place from lab.lab_order l where l.id = any($1::uuid[])
+        union all
+        select distinct i.order_id, q.ward, q.requester_id, 1 from lab.order_item i
+          join lab.placer_item w on w.order_item_id = i.id and w.dropped_at is null
+          join lab.placer_order q on q.id = w.placer_order_id and q.ended_at is null
+         where i.order_id = any($1::uuid[])) a
+ order by a.place
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """`practitioners`: the numbers of who ordered it, each as `authority|value` and as `value`."""
+    """`asked`: the ward that the order has now and who asked for it first, then those of each number on it. Of a
+    practitioner the numbers, each as `authority|value` and as `value`."""
 
     what: NoticeKind
     record_id: UUID
     order_number: str
-    ward: str
-    practitioners: tuple[str, ...]
+    asked: tuple[tuple[str, tuple[str, ...]], ...]
     tests: tuple[str, ...]
 
 
@@ -115,10 +132,7 @@ async def _noted(
                select distinct $1::uuid, i.what, i.record_id from unnest($2::text[], $3::uuid[]) as i (what, record_id)
                on conflict do nothing returning what, record_id
            )
-           select f.what, f.record_id, l.number as order_number, l.ward,
-                  array(select x from lab.practitioner_identifier p,
-                               unnest(array[p.authority || '|' || p.value, p.value]) x
-                         where p.practitioner_id = l.requester_id and p.ended_at is null) as practitioners,
+           select f.what, f.record_id, l.id as order_id, l.number as order_number,
                   array(select distinct t.name from lab.order_item i join lab.test t on t.id = i.test_id
                          where i.order_id = l.id and i.status <> 'cancelled' order by t.name) as tests
              from fresh f
@@ -127,10 +141,14 @@ async def _noted(
              join lab.lab_order l on l.id = i.order_id""",
         organization_id, [what for what, _, _ in found], [id for _, id, _ in found], [order for _, _, order in found],
     )  # fmt: skip
+    asked: dict[UUID, list[tuple[str, tuple[str, ...]]]] = {}
+    for row in await connection.fetch(_ASKED, [row["order_id"] for row in rows]) if rows else ():
+        asked.setdefault(row["order_id"], []).append((row["ward"], tuple(row["practitioners"])))
     return [
         Happened(
-            NoticeKind(row["what"]), row["record_id"], row["order_number"], row["ward"], tuple(row["practitioners"]),
-            tuple(row["tests"]),
+            NoticeKind(row["what"]), row["record_id"], row["order_number"],
+            # To be called is the ward where the patient is now.
+            tuple(asked[row["order_id"]][: 1 if row["what"] == NoticeKind.CRITICAL else None]), tuple(row["tests"]),
         )
         for row in rows
     ]  # fmt: skip

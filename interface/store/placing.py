@@ -133,14 +133,17 @@ async def insert(
     group: PlacerNumber = PlacerNumber(),
     content: bytes | None = None,
     link_id: UUID | None = None,
+    ward: str = "",
+    requester_id: UUID | None = None,
 ) -> UUID:
     """Raises asyncpg.UniqueViolationError where the number is known."""
     placed_id = uuid7()
     await connection.execute(
         "insert into lab.placer_order (id, organization_id, authority, number, group_authority, group_number, order_id,"
-        " link_id, filler_number, content, first_content) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+        " link_id, filler_number, content, first_content, ward, requester_id)"
+        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)",
         placed_id, organization_id, placer.authority, placer.number, group.authority, group.number, order_id, link_id,
-        filler, content,
+        filler, content, ward, requester_id,
     )  # fmt: skip
     return placed_id
 
@@ -242,11 +245,15 @@ async def drop(connection: Connection, placed_id: UUID, item_ids: Sequence[UUID]
     )
 
 
-async def say(connection: Connection, placed_id: UUID, content: bytes | None) -> None:
-    """What is ordered under the number now."""
+async def say(
+    connection: Connection, placed_id: UUID, content: bytes | None, ward: str, requester_id: UUID | None
+) -> None:
+    """What is ordered under the number now; from where and by whom, where that is said."""
     await connection.execute(
-        "update lab.placer_order set content = $2, updated_at = now() where id = $1", placed_id, content
-    )
+        "update lab.placer_order set content = $2, ward = coalesce(nullif($3, ''), ward),"
+        " requester_id = coalesce($4, requester_id), updated_at = now() where id = $1",
+        placed_id, content, ward, requester_id,
+    )  # fmt: skip
 
 
 async def end(connection: Connection, placed_id: UUID, message: bytes | None) -> None:

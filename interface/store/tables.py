@@ -392,7 +392,7 @@ placer_order = Table(  # what a placer calls one service of an order; the same n
     Column("filler_number", Text, nullable=False), Column("content", LargeBinary, nullable=True),  # a digest, as it is
     # as it was first placed; of the message that ended it
     Column("first_content", LargeBinary, nullable=True), Column("ended_by", LargeBinary, nullable=True),
-    at("created_at", True), at("updated_at", True), at("ended_at"),
+    at("created_at", True), at("updated_at", True), at("ended_at"), string("ward"), ref("requester_id", "practitioner"),
     UniqueConstraint("organization_id", "authority", "number"), Index(None, "order_id"),
     Index("placer_order_group_idx", "organization_id", "group_authority", "group_number",
           postgresql_where=text("group_number <> ''")),

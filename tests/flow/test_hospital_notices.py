@@ -1,0 +1,67 @@
+"""Of an order that several wards have ordered on, each is told; of one that was cancelled twice, both times."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from interface.domain.roster import NoticeKind
+from interface.flow import order_changes
+from interface.store import changes, notices
+from tests.flow.hospital_use import Hospital, hospital, order
+
+
+@pytest.fixture
+async def his(database_url: str) -> AsyncIterator[Hospital]:
+    async with hospital(database_url) as made:
+        assert await told(made) == []
+        yield made
+
+
+async def told(his: Hospital) -> list[tuple[NoticeKind, str, str]]:
+    """What, which ward and which practitioner, since it was asked last."""
+    lab = his.lab
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await changes.seal(connection, lab.organization_id)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        found = await notices.happened(connection, lab.organization_id)
+    asked = [(one.what, ward, max(numbers, default="")) for one in found for ward, numbers in one.asked]
+    return sorted(set(asked))
+
+
+async def reported(his: Hospital) -> None:
+    await his.lab.owner.execute("update lab.order_item set status = 'verified' where status <> 'cancelled'")
+    await his.lab.owner.execute("update lab.lab_order set version = version + 1, updated_at = now()")
+
+
+def asks(order_lines: list[str], doctor: str) -> list[str]:
+    orc, *others = order_lines
+    return [f"{orc}||||||||{doctor}^ARZT {doctor}^^^^^^^DOCS", *others]
+
+
+async def test_each_ward_and_practitioner_that_ordered_on_a_tube_is_told_that_it_is_reported(his: Hospital) -> None:
+    """The one that ordered last was told, for it is of the same order here: the other waited for its result."""
+    await his.oml("PV1|1|I|3A", *asks(order("1", "K", barcode="B-1"), "11"))
+    await his.oml("PV1|1|I|ICU", *asks(order("2", "NA", barcode="B-1"), "22"))
+    await his.oml("PV1|1|I|OPS", *asks(order("3", "CL", barcode="B-1"), "33"))
+    assert (await his.oml(*order("3", control="CA"), pid="")).controls == ["CR"]
+    await his.oml("PV1|1|I|4B", *asks(order("2", "NA", control="XO", barcode="B-1"), "22"))
+    assert len(await his.orders()) == 1
+    await reported(his)
+    assert await told(his) == [(NoticeKind.FINAL, "3A", "DOCS|11"), (NoticeKind.FINAL, "4B", "DOCS|22")]
+    assert await told(his) == []
+
+
+async def test_an_order_that_is_cancelled_once_more_is_told_of_once_more(his: Hospital) -> None:
+    """Its tube had been drawn and served the next order, which the laboratory cancelled: that nobody was told."""
+    for number in ("1", "2"):
+        await his.oml("PV1|1|I|3A", *order(number, "K", barcode="B-1"))
+        [made] = await his.orders()
+        async with his.lab.database.transaction(his.lab.organization_id) as connection:
+            tube = await connection.fetchval("select id from lab.specimen")
+            await connection.execute("update lab.specimen set state = 'received', status = 'available'")
+            await order_changes.cancel(connection, his.lab.director, made.id, "not enough")
+            assert tube
+        assert await told(his) == [(NoticeKind.CANCELLED, "3A", "")], number
+        assert await told(his) == []
