@@ -35,7 +35,7 @@ from interface.driver.orders import (
     SpecimenRequest,
     Terms,
 )
-from interface.errors import ApiError, IllegalStep, LaboraError, StoreError
+from interface.errors import ApiError, IllegalStep, LaboraError, StoreError, UnsupportedMessage
 from interface.flow import hospital_patients, placing
 from interface.flow.context import LinkContext
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
@@ -46,13 +46,14 @@ from interface.settings import OrderReply
 from interface.store import lab_changes, people, specimens
 from interface.store import placing as rows
 from interface.store.db import Connection
-from interface.wire.hl7 import REQUIRED_MISSING
+from interface.wire.hl7 import REQUIRED_MISSING, UNSUPPORTED_PROCESSING_ID
 from interface.wire.hl7_ack import AckCode
 
 UNKNOWN_KEY, DUPLICATE_KEY, IN_USE, APPLICATION = 204, 205, 206, 207  # HL7 table 0357
 _LOINC = frozenset({"LN", "LOINC", "2.16.840.1.113883.6.1"})  # HL7 table 0396, and its object identifier
 # Of whom something else is wanted than what is ordered: who may not be another than the order's.
 _OF_A_PATIENT = frozenset({Control.NEW, Control.CHANGE, Control.REPLACE, Control.REPLACEMENT})
+_EXERCISES = frozenset({"T", "D"})  # HL7 table 0103
 _ENDING = frozenset({"CR", "DR", "RQ"})
 _KNOWN = frozenset({Control.CANCEL, Control.DISCONTINUE, Control.NUMBER, Control.STATUS, Control.REPLACE})
 
@@ -68,8 +69,17 @@ def _zone(request: Request) -> tzinfo:
     return zone_of_sender(request.message.header.value(7), zone, request.received_at)
 
 
+def _in_earnest(request: Request) -> None:
+    """Raises UnsupportedMessage for what is sent for training or debugging (HL7 table 0103): a copy of the hospital's
+    system has the numbers of the living, and exercises would be drawn, measured and merged."""
+    if request.message.header.value(11).strip() in _EXERCISES:
+        text = "what is sent for training or debugging orders nothing here, and is said of nobody"
+        raise UnsupportedMessage(text, "MSH^1^11", UNSUPPORTED_PROCESSING_ID)
+
+
 async def orders(request: Request) -> Reply:
     """OML^O21, OML^O33, ORM^O01."""
+    _in_earnest(request)
     link = request.link
     said = decode_orders.orders(request.message, terms(link), _zone(request))
     if said.person is None and any(asked.control in _OF_A_PATIENT for asked in said.orders):
@@ -89,6 +99,7 @@ async def orders(request: Request) -> Reply:
 
 async def patients(request: Request) -> Reply:
     """ADT."""
+    _in_earnest(request)
     link = request.link
     said = decode_orders.patients(request.message, terms(link), _zone(request))
     faults = list(said.faults)

@@ -74,6 +74,27 @@ async def test_who_says_another_time_of_collection_is_told_that_it_is_not_kept(h
     )
 
 
+@pytest.mark.parametrize("processing", ["T", "D^T"])
+async def test_what_is_sent_for_training_orders_nothing_and_is_said_of_nobody(his: Hospital, processing: str) -> None:
+    """A copy of the hospital's system has the same numbers: its exercises were drawn and measured, and its patients'
+    names, sexes and merges were those of the living. HL7 table 0103; what analyzers send so is no patient's either."""
+    await his.oml(*order("1", "K", barcode="B-1"))
+    before = await his.everything()
+    exercises = [
+        message("OML^O21^OML_O21", PID, *order("2", "K", barcode="B-2")),
+        message("OML^O21^OML_O21", *order("1", control="CA")),
+        message("ADT^A08", PID.replace("MARIA", "EXERCISE").replace("|F", "|M")),
+        message("ADT^A40^ADT_A39", PID, "MRG|P-2^^^HOSP^MR"),
+    ]
+    for block in exercises:
+        said = await his.send(block.replace(b"|P|2.5.1", f"|{processing}|2.5.1".encode()))
+        assert (said.code, said.errors) == ("AR", [("MSH^1^11", "202", "E")])
+        assert (await his.lab.messages())[-1] == ("complete", "rejected")
+    assert await his.everything() == before
+    assert await his.tests() == [[("K", "requested", "B-1")]]
+    assert await his.lab.owner.fetchval("select given from lab.patient") == "MARIA"
+
+
 async def test_the_visit_of_a_prior_result_is_not_the_orders(his: Hospital) -> None:
     """HL7 v2.5.1 4.4.6: what is told of an earlier order has a PV1 of its own, of where she lay then and how."""
     then = "PV1|1|I|OLD||||||||||||B6"
