@@ -266,6 +266,9 @@ class _Desk:
             self.connection, self.said.person, known.order_id
         ):
             raise OtherContent(["the order of this number is another patient's"], conflict=True)
+        other = await placing.find(self.connection, PlacerNumber(), asked.filler) if asked.placer else None
+        if other is not None and other.order_id != known.order_id:
+            raise OtherContent(["ORC-2 and ORC-3 are the numbers of two orders"], conflict=True)
         if self.said.person is None and _is_anybodys(known, asked) and known.link_id != self.request.link.link_id:
             text = "the number is of no authority, and another system's here as far as is known: name the patient (PID)"
             raise OrderError([text], conflict=True)

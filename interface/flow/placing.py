@@ -475,21 +475,26 @@ async def _label(connection: Connection, actor: Actor, specimen_id: UUID, said: 
 
 async def _change_facts(connection: Connection, actor: Actor, known: Placed, asked: Placing) -> None:
     """What is said of the order as a whole. What is not said stays; and it is no less urgent for one service as long
-    as something else that was ordered on it waits."""
+    as something else that was ordered on it waits, nor is it another's, or without the history that was told with
+    that, where there is something else."""
     said, priority = asked.order, asked.priority
     order = await lab.get_order(connection, known.order_id, Audience.STAFF)
     own = {item.id for item in await rows.items(connection, known.id) if not item.shared}
-    if priority and order and any(item.status in OPEN_ITEM and item.id not in own for item in order.items):
+    others = [one for one in order.items if one.status not in CLOSED_ITEM and one.id not in own] if order else []
+    if priority and order and any(item.status in OPEN_ITEM for item in others):
         priority = min(order.priority, priority, key=MOST_URGENT.index)
+    history = said.clinical_history
+    if history and order and others:
+        history = "\n".join(dict.fromkeys((*order.clinical_history.splitlines(), *history.splitlines())))
     change = OrderChange(
         priority=priority,
-        clinical_history=said.clinical_history or None,
+        clinical_history=history or None,
         ward=said.ward or None,
         patient_group=said.patient_group or None,
         pregnant=said.pregnant,
         gestation_weeks=said.gestation_weeks,
-        requester=_practitioner(said.requester),
-        requester_id=said.requester_id,
+        requester=None if others else _practitioner(said.requester),
+        requester_id=None if others else said.requester_id,
     )
     await order_changes.change(connection, actor, known.order_id, change)
 

@@ -124,6 +124,17 @@ async def test_a_number_of_nobodys_is_cancelled_by_another_link_only_with_its_pa
     assert (await his.oml(*order("3", control="CA"), pid="")).controls == ["CR"], "by the link that placed it"
 
 
+async def test_two_numbers_that_name_two_orders_cancel_neither(his: Hospital) -> None:
+    """ORC-2 named the potassium and ORC-3 the sodium: the potassium was cancelled."""
+    made = [await his.oml(*order("1", "K", barcode="B-1")), await his.oml(*order("2", "NA", barcode="B-2"))]
+    fillers = [one.orders[0][2] for one in made]
+    said = await his.oml(f"ORC|CA|1|{fillers[1]}")
+    assert (said.code, said.controls) == ("AE", ["UC"])
+    assert "ORC-2 and ORC-3" in said.words[0]
+    assert {one[1] for each in await his.tests() for one in each} == {"requested"}
+    assert (await his.oml(f"ORC|CA|1|{fillers[0]}", "ORC|CA|2|OTHERS-9")).controls == ["CR", "CR"], "no number of ours"
+
+
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
     """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
     lines = order("1", "K", spm="SPM|1|||SER")

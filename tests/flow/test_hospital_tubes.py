@@ -31,6 +31,28 @@ async def test_a_change_of_one_service_makes_what_waits_beside_it_no_less_urgent
     assert made.priority is Priority.ROUTINE, "nothing else waits"
 
 
+async def test_a_change_of_one_service_takes_nothing_from_the_other_that_is_on_its_tube(his: Hospital) -> None:
+    """What was said first stays: a change of the ward's that had added a sodium took the digoxin from the potassium,
+    and who had asked for it from the report."""
+
+    def asked(number: str, code: str, doctor: str, note: str, control: str = "NW") -> list[str]:
+        orc, *others = order(number, code, f"NTE|1||{note}", control=control, barcode="B-1")
+        return [f"{orc}||||||||{doctor}^{doctor}^^^^^^^DOCS", *others]
+
+    await his.oml(*asked("1", "K", "HEART", "takes digoxin"))
+    await his.oml(*asked("2", "NA", "KIDNEY", "vomits"))
+    for _ in range(2):
+        assert (await his.oml(*asked("2", "NA", "KIDNEY", "vomits since Monday", "XO"))).controls == ["XR"]
+    [made] = await his.orders()
+    assert made.requester is not None
+    assert (made.requester.family, made.clinical_history) == ("HEART", "takes digoxin\nvomits since Monday")
+    assert (await his.oml(*order("2", control="CA"))).controls == ["CR"]
+    assert (await his.oml(*asked("1", "K", "LUNG", "takes nothing", "XO"))).controls == ["XR"]
+    [made] = await his.orders()
+    assert made.requester is not None
+    assert (made.requester.family, made.clinical_history) == ("LUNG", "takes nothing"), "of one service alone"
+
+
 async def test_a_collection_that_is_told_after_the_receipt_refuses_no_test(his: Hospital) -> None:
     """The ward's clock is ahead, or it noted when it wrote: it cannot know when the tube was scanned in."""
     received = "SPM|1|{barcode}||SER||||||||||||||20260105080000"
