@@ -206,6 +206,7 @@ class LinkSettings:
     analyzer: str = ""  # pairs several links of one instrument; empty: the link's own id
     encoding: str = ""  # Python codec name; empty: the driver's
     timezone: str = "UTC"  # the sender's clock, an IANA zone; in HL7, unless MSH-7 says another offset
+    offset_by_rote: bool = False  # MSH-7's says nothing: the times are in `timezone`
     rules: str = "default"  # the name of the rule set that decides about its results
     unsolicited: Unsolicited = Unsolicited.HOLD
     racks: bool = False  # what the analyzer calls a carrier or tray is a rack of the laboratory's

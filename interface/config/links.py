@@ -55,7 +55,7 @@ SHORTEST_IDLE_S = 10.0
 _FRAME_LINK_KEYS = ("leniencies", "max_frame_bytes", "frame_text_bytes", "ack_colliding_enq")
 _LISTENER_KEYS = ("allow", "max_connections", "takeover", "match")
 _NETWORK_KEYS = ("idle_s", "tls")
-_HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release", "answer_wait_s")
+_HL7_LINK_KEYS = ("ack", "outstanding", "mllp_release", "answer_wait_s", "offset_by_rote")
 _SENDER_KEYS = ("download", "send_attempts")
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound
@@ -80,6 +80,7 @@ def read_link(table: Table, driver_path: tuple[Path, ...]) -> LinkSettings | Non
         analyzer=table.name("analyzer"),
         encoding=_encoding(table),
         timezone=_timezone(table),
+        offset_by_rote=table.flag("offset_by_rote") is True,
         rules=table.name("rules", "default"),
         unsolicited=table.choice("unsolicited", Unsolicited.HOLD),
         racks=table.flag("racks") is True,

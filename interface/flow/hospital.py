@@ -66,6 +66,8 @@ def terms(link: LinkContext) -> Terms:
 def _zone(request: Request) -> tzinfo:
     """Of times without an offset. HL7 v2.5.1 2.14.9.7: that of MSH-7."""
     zone = ZoneInfo(request.link.settings.timezone)
+    if request.link.settings.offset_by_rote:
+        return zone
     return zone_of_sender(request.message.header.value(7), zone, request.received_at)
 
 

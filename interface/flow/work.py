@@ -53,7 +53,8 @@ class Work:
                 keyed += [(specimen, observed, keys[at]) for at, observed in enumerate(specimen.results)]
         object.__setattr__(self, "_keyed", tuple(keyed))
         zone: tzinfo = ZoneInfo(self.link.settings.timezone)
-        if self.message.protocol == Protocol.HL7 and self.message.frames:
+        by_rote = self.link.settings.offset_by_rote
+        if self.message.protocol == Protocol.HL7 and self.message.frames and not by_rote:
             zone = zone_of(frame_text(self.message.frames[0]), zone, self.message.received_at)
         object.__setattr__(self, "zone", zone)
 

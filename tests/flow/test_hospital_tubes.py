@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+
+from datetime import UTC, datetime
+
 import pytest
 
 from interface.domain.model import Priority
@@ -94,6 +97,20 @@ async def test_who_says_another_time_of_collection_is_told_that_it_is_not_kept(h
     assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == datetime(
         2026, 1, 5, 6, 15, tzinfo=UTC
     )
+
+
+@pytest.mark.parametrize(("by_rote", "hour"), [(False, 7), (True, 6)])
+async def test_where_the_offset_is_by_rote_what_comes_late_is_local_too(
+    database_url: str, by_rote: bool, hour: int
+) -> None:
+    """What a night without the line has kept: nothing in it shows that +0000 beside the local time is none, and each
+    collection was hours off."""
+    async with hospital(database_url, timezone="Europe/Berlin", offset_by_rote=by_rote) as his:
+        collected = "SPM|1|{barcode}||SER|||||||||||||20260105074500"
+        block = message("OML^O21^OML_O21", PID, *order("1", "K", barcode="B-1", spm=collected))
+        assert (await his.send(block.replace(b"080000+0100", b"080000+0000"))).controls == ["OK"]
+        at = await his.lab.owner.fetchval("select collected_at from lab.specimen")
+        assert at == datetime(2026, 1, 5, hour, 45, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("processing", ["T", "D^T"])
