@@ -321,11 +321,12 @@ WITH alike AS MATERIALIZED (
     UPDATE lab.order_item o SET status = t.item_status, updated_at = now()
     FROM (SELECT order_item_id, item_status FROM i WHERE item_status <> '' OFFSET 0) t WHERE o.id = t.order_item_id
         AND (t.item_status = 'completed' AND o.status = ANY($2) OR t.item_status = 'verified' AND o.status = ANY($3))
+    RETURNING o.order_id, t.item_status
 )
 SELECT EXISTS (
     SELECT FROM lab.dispatch d WHERE d.order_item_id = ANY(ARRAY(SELECT order_item_id FROM i))
     AND d.state NOT IN ('resulted', 'cancelled')
-)
+), ARRAY(SELECT order_id FROM o WHERE item_status = 'verified')
 """
 _CHANGED = """u AS (
     UPDATE lab.result r SET specimen_id = i.specimen_id, patient_id = i.patient_id, order_id = i.order_id,
@@ -478,10 +479,11 @@ async def write_versions(connection: Connection, organization_id: UUID, versions
         async for part in in_turns(some):
             rows.add(part)
         sql = _NEW if new else _ANY
-        told = await connection.fetchval(sql, organization_id, *may, *rows.arguments())
+        told, verified = await connection.fetchrow(sql, organization_id, *may, *rows.arguments()) or (False, ())
         if told:  # an analyzer was given one of the items to measure
             await resulted(connection, organization_id, some)
-        released |= rows.released
+        # A rerun that is not to be reported verifies its item too: an EMR saw it open since the rerun was asked for.
+        released.update(rows.released, verified)
     await count_released(connection, released)
 
 

@@ -38,7 +38,7 @@ class Asking:
     """The engine without HTTP, over one laboratory."""
 
     def __init__(self, connection: Connection, audience: Audience) -> None:
-        self._connection, self._audience = connection, audience
+        self._connection, self.audience = connection, audience
         self._reader = Reader(kinds(audience), ALL, "http://lab", NOW)
 
     def search(self, kind: str, parameters: Parameters) -> Search:
@@ -46,15 +46,15 @@ class Asking:
 
     async def page(self, kind: str, parameters: Parameters) -> Found:
         search = self.search(kind, [*parameters, ("_count", str(MOST_COUNT))])
-        return await find_page(self._connection, search, self._audience)
+        return await find_page(self._connection, search, self.audience)
 
     async def in_pages(self, kind: str, parameters: Parameters, count: int = 3) -> list[str]:
         """The ids of all there are, in pages of a few."""
         search = self.search(kind, [*parameters, ("_count", str(count))])
-        page = await find_page(self._connection, search, self._audience)
+        page = await find_page(self._connection, search, self.audience)
         found = [str(one.id) for one in page.matches]
         while page.after is not None:
-            page = await find_page(self._connection, search, self._audience, page.after)
+            page = await find_page(self._connection, search, self.audience, page.after)
             found += [str(one.id) for one in page.matches]
         return found
 
