@@ -6,9 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-
-from datetime import UTC, datetime
-
 import pytest
 
 from interface.domain.model import Priority

@@ -304,18 +304,14 @@ async def test_a_nul_character_in_a_field_loses_nothing(database_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("before", "sent", "measured"),
-    [("", "+0100", 2), ("\ufeff", "+0100", 2), ("\r\n", "+0100", 2), ("", "", 3), ("", "+0000", 3)],
-)
+    ("before", "sent", "by_rote", "measured"),
+    [
+        ("", "+0100", False, 2), ("\ufeff", "+0100", False, 2), ("\r\n", "+0100", False, 2), ("", "", False, 3),
+        ("", "+0000", False, 3), ("", "+0100", True, 3),
+    ],
+)  # fmt: skip
 async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
-    database_url: str, before: str, sent: str, measured: int
-
-
-    ("sent", "by_rote", "measured"),
-    [("+0100", False, 2), ("", False, 3), ("+0000", False, 3), ("+0100", True, 3)],
-)
-async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
-    database_url: str, sent: str, by_rote: bool, measured: int
+    database_url: str, before: str, sent: str, by_rote: bool, measured: int
 ) -> None:
     """HL7 v2.5.1 2.14.9.7: the offset of MSH-7 is that of the whole message; the link's zone was left at UTC."""
     async with laboratory(database_url, driver="generic_hl7") as lab:
