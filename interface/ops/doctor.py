@@ -7,13 +7,15 @@ by asking becomes an alert without being asked for.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from interface.domain.alerts import AlertKind, Severity, Subject
@@ -26,6 +28,8 @@ from interface.ops import machine
 from interface.ops.alert_sender import AlertSender
 from interface.ops.alert_teller import tell
 from interface.ops.findings import Finding
+from interface.ops.looks import HANGS, Looks
+from interface.ops.machine import Room
 from interface.settings import Settings
 from interface.store import alerts, conditions, criticals, migrate
 from interface.store.alerts import AlertView
@@ -45,35 +49,78 @@ _HELD: Final = timedelta(days=1)
 CONNECT_WAIT_S: Final = 5.0
 _DATABASE: Final = Subject("database", "")
 _DEBIAN: Final = Path("/var/lib/postgresql")
+_T = TypeVar("_T")
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
 
 
-def folders(settings: Settings) -> Iterator[Path]:
-    """Where room is needed. A server's log may be on a file system of its own, by a link from its data: the daemon's
-    account sees it of the embedded server, root of Debian's, and whoever it is what is named."""
-    yield settings.state_dir
-    yield Path("/var/log")
+def folders(settings: Settings) -> Iterator[tuple[Path, str]]:
+    """Where room is needed, each with what below it is looked at too. A server's log may be on a file system of its
+    own, by a link from its data: the daemon's account sees it of the embedded server, root of Debian's, and whoever it
+    is what is named."""
+    yield settings.state_dir, ""
+    yield Path("/var/log"), ""
     if settings.database.url == "embedded":
-        yield settings.state_dir / "pg" / "data" / "pg_wal"
+        yield settings.state_dir / "pg" / "data" / "pg_wal", ""
     else:
-        yield _DEBIAN
-        yield from _DEBIAN.glob("*/*/pg_wal")
-    yield from settings.database.folders
+        yield _DEBIAN, "*/*/pg_wal"
+    yield from ((folder, "") for folder in settings.database.folders)
 
 
-def machine_findings(settings: Settings) -> list[Finding]:
-    """What may be looked at every minute: nothing of it takes long or asks the database."""
-    now, api = datetime.now(UTC), settings.api
-    return [
-        *(machine.disk(room) for room in machine.rooms(folders(settings))),
-        *machine.unseen(settings.database.folders),
-        machine.time_server(machine.synchronized()),
-        *machine.certificates(settings, now),
-        *machine.of_proxy(api, now, machine.shown_by_proxy(api)),
-        backup(settings, now)[0],
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a machine. `taken_at`: of the newest backup; `ends`: of certificates, by file or address."""
+
+    findings: list[Finding]
+    rooms: list[Room]
+    ends: dict[str, datetime]
+    taken_at: datetime | None
+
+
+async def of_machine(settings: Settings, now: datetime, looks: Looks) -> Seen:
+    """What may be looked at every minute: nothing of it takes long or asks the database. What hangs, or cannot be
+    read, is a finding, and keeps nothing else from being seen."""
+    missed: list[Finding] = []
+
+    async def seen(kind: AlertKind, subject: Subject, look: Callable[[], _T]) -> _T | None:
+        try:
+            return await looks.at(f"{kind} {subject}", look)
+        except OSError as error:
+            text = HANGS if isinstance(error, TimeoutError) else f"cannot be looked at: {error.strerror or error}"
+            missed.append(Finding(kind, subject, Severity.WARNING, text, "findmnt   # and whether its server answers"))
+        return None
+
+    places = [
+        partial(_of_disk, path, below, settings.database.folders) for path, below in dict.fromkeys(folders(settings))
     ]
+    disks, certificates, proxy, newest = await asyncio.gather(
+        asyncio.gather(*(seen(AlertKind.DISK, Subject("disk", str(one.args[0])), one) for one in places)),
+        seen(AlertKind.CERTIFICATE, Subject("certificate", "files"), partial(_certificates, settings, now)),
+        seen(AlertKind.CERTIFICATE, Subject("certificate", "proxy"), partial(machine.shown_by_proxy, settings.api)),
+        seen(AlertKind.BACKUP_AGE, Subject("backup", ""), partial(backup, settings, now)),
+    )
+    rooms = {room.device: room for found in reversed(disks) for room in (found[0] if found else ())}
+    findings = [*map(machine.disk, reversed(rooms.values())), *(one for found in disks if found for one in found[1])]
+    findings += [machine.time_server(machine.synchronized()), *(certificates[0] if certificates else ())]
+    findings += machine.of_proxy(settings.api, now, proxy)
+    if newest is not None:
+        findings.append(newest[0])
+    ends = (certificates[1] if certificates else {}) | ({settings.api.base_url: proxy} if proxy else {})
+    return Seen([*findings, *missed], list(rooms.values()), ends, newest[1] if newest else None)
+
+
+def _of_disk(path: Path, below: str, named: Collection[Path]) -> tuple[list[Room], list[Finding]]:
+    found = list(machine.rooms([path, *(path.glob(below) if below else ())]))
+    return found, list(machine.unseen([path] if path in named else []))
+
+
+def _certificates(settings: Settings, now: datetime) -> tuple[list[Finding], dict[str, datetime]]:
+    ends: dict[str, datetime] = {}
+    for path in {path for _, path, authorities in machine.certificate_files(settings) if not authorities}:
+        with suppress(OSError, ValueError):  # a finding says so
+            ends[str(path)] = machine.ends_at(path, authorities=False)
+    return machine.certificates(settings, now), ends
 
 
 def backup(settings: Settings, now: datetime) -> tuple[Finding, datetime | None]:
@@ -231,7 +278,8 @@ def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Look at everything, one after the other; what cannot be looked at is a finding. Changes nothing."""
-    for finding in (*machine_findings(settings), *machine.services(machine.units()), machine.daemon(settings.api)):
+    here = await of_machine(settings, datetime.now(UTC), Looks())
+    for finding in (*here.findings, *machine.services(machine.units()), machine.daemon(settings.api)):
         yield finding
     try:
         database = await _opened(settings)

@@ -60,6 +60,7 @@ class Room:
     free: int
     total: int
     files: float
+    device: int = 0
 
     @property
     def share(self) -> float:
@@ -78,7 +79,7 @@ def rooms(paths: Iterable[Path]) -> Iterator[Room]:
         if device not in seen:
             seen.add(device)
             files = found.f_favail / found.f_files if found.f_files else 1.0
-            yield Room(at, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, files)
+            yield Room(at, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, files, device)
 
 
 def unseen(paths: Iterable[Path]) -> Iterator[Finding]:

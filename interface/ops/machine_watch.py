@@ -20,7 +20,9 @@ from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.errors import StoreError
 from interface.flow import alerting
 from interface.ops import doctor, machine
+from interface.ops.doctor import Seen
 from interface.ops.findings import Finding
+from interface.ops.looks import Looks
 from interface.settings import Settings
 from interface.store import alerts, conditions
 from interface.store.db import Database
@@ -46,10 +48,11 @@ class MachineWatch:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         settle: Settle | None = None,
+        looks: Looks | None = None,
     ) -> None:
         self._settings, self._database, self._organizations = settings, database, organizations
         self._wall, self._monotonic = wall, monotonic
-        self._settle_one = settle or self._store
+        self._settle_one, self._looks = settle or self._store, looks or Looks()
         self._steps = machine.Steps(wall(), monotonic())
         self._seen: dict[tuple[AlertKind, Subject], tuple[float, Finding]] = {}
         self._findings: list[Finding] = []
@@ -59,10 +62,10 @@ class MachineWatch:
     async def look(self) -> list[Finding]:
         """What is found, stored as alerts. Raises StoreError: then it is stored at the next look."""
         settings, now = self._settings(), datetime.fromtimestamp(self._wall(), UTC)
-        found, self._readings = await asyncio.to_thread(_of_machine, settings, now)
-        backed_up = any(one.gauge == "backup" for one in self._readings)
+        seen = await doctor.of_machine(settings, now, self._looks)
+        found, self._readings = seen.findings, _readings(seen)
         self._blind = {
-            one.kind for one in found if one.kind is AlertKind.BACKUP_AGE and not (backed_up or one.severity)
+            one.kind for one in found if one.kind is AlertKind.BACKUP_AGE and not (seen.taken_at or one.severity)
         }
         if machine.name(settings):  # each machine's timer tells of its own
             self._blind.add(AlertKind.BACKUP_AGE)
@@ -140,21 +143,7 @@ class MachineWatch:
             await asyncio.sleep(WATCH_S)
 
 
-def _of_machine(settings: Settings, now: datetime) -> tuple[list[Finding], list[Reading]]:
-    """In a thread: files are read."""
-    rooms = list(machine.rooms(doctor.folders(settings)))
-    readings = [Reading("disk_free", (str(room.path),), room.free) for room in rooms]
-    for path in dict.fromkeys(path for _, path, authorities in machine.certificate_files(settings) if not authorities):
-        try:
-            end = machine.ends_at(path, authorities=False)
-        except (OSError, ValueError):
-            continue
-        readings.append(Reading("certificate", (str(path),), end.timestamp()))
-    if (shown := machine.shown_by_proxy(settings.api)) is not None:
-        readings.append(Reading("certificate", (settings.api.base_url,), shown.timestamp()))
-    backup, taken_at = doctor.backup(settings, now)
-    if taken_at is not None:
-        readings.append(Reading("backup", (), taken_at.timestamp()))
-    found = [*map(machine.disk, rooms), *machine.unseen(settings.database.folders)]
-    found += [machine.time_server(machine.synchronized()), *machine.certificates(settings, now)]
-    return [*found, *machine.of_proxy(settings.api, now, shown), backup], readings
+def _readings(seen: Seen) -> list[Reading]:
+    found = [Reading("disk_free", (str(room.path),), room.free) for room in seen.rooms]
+    found += [Reading("certificate", (of,), end.timestamp()) for of, end in seen.ends.items()]
+    return [*found, *([Reading("backup", (), seen.taken_at.timestamp())] if seen.taken_at else [])]

@@ -15,6 +15,7 @@ import pytest
 
 from interface.domain.alerts import AlertKind, Severity
 from interface.ops import doctor, machine
+from interface.ops.looks import Looks
 from interface.ops.machine import GIB, Room, Steps
 from interface.settings import (
     Address,
@@ -150,8 +151,8 @@ async def test_the_certificate_that_a_proxy_here_shows_to_clients_is_looked_at(t
         assert ends is not None and abs(ends - (now + timedelta(days=3))) < timedelta(seconds=2)
         for none in (replace(api, behind_proxy=False), replace(api, base_url="")):
             assert await asyncio.to_thread(machine.shown_by_proxy, none) is None
-        found = await asyncio.to_thread(doctor.machine_findings, Settings(tmp_path, api=api))
-    (seen,) = [one for one in found if one.kind is AlertKind.CERTIFICATE]
+        found = await doctor.of_machine(Settings(tmp_path, api=api), now, Looks())
+    (seen,) = [one for one in found.findings if one.kind is AlertKind.CERTIFICATE]
     assert (seen.severity, seen.subject.name) == (Severity.URGENT, f"of {api.base_url}")
     assert "systemctl reload nginx" in seen.command
     assert machine.shown_by_proxy(api) is None, "a proxy that is elsewhere is not seen from here"

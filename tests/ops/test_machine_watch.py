@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,15 @@ import pytest
 
 from interface import telemetry
 from interface.errors import StoreError
+from interface.ops.looks import Looks
 from interface.ops.machine_watch import STANDS_S, MachineWatch
-from interface.settings import Address, ApiSettings, DatabaseSettings, ListenTls, Settings
+from interface.settings import Address, ApiSettings, BackupSettings, DatabaseSettings, ListenTls, Settings
 from interface.store import alerts
 from interface.store.db import Database
 from tests.conftest import Organization
 from tests.e2e import outage
 from tests.link.certificates import Authority
+from tests.ops.hanging import hung
 
 
 @dataclass
@@ -60,9 +63,11 @@ class Watched:
         return [row["note"].split()[0] for row in rows if row["note"].split()[1] == kind]
 
 
-def watched(database: Database, organization: Organization, settings: Settings) -> Watched:
+def watched(database: Database, organization: Organization, settings: Settings, looks: Looks | None = None) -> Watched:
     clock = Clock()
-    watch = MachineWatch(lambda: settings, database, lambda: [organization.id], clock.wall, clock.monotonic)
+    watch = MachineWatch(
+        lambda: settings, database, lambda: [organization.id], clock.wall, clock.monotonic, looks=looks
+    )
     return Watched(watch, clock, database, organization)
 
 
@@ -199,3 +204,36 @@ async def test_while_the_database_is_away_what_is_found_is_kept(
     await watch.look()
     async with database.organization(organization.id) as connection:
         assert "certificate" in [one.kind for one in await alerts.find(connection)]
+
+
+async def test_a_mount_that_hangs_is_an_alert_and_hides_no_other(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    """Backups and a server's archive lie on another machine's disk as a rule: where that machine is gone, whoever asks
+    the mount for anything waits for it, for ever."""
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    old = authority.pair("ours", not_before=now - timedelta(days=90), not_after=now - timedelta(seconds=1))
+    (far := tmp_path / "far").mkdir()
+    settings = Settings(
+        tmp_path,
+        DatabaseSettings("postgresql:///labora", folders=(far,)),
+        api=ApiSettings(listen=Address("127.0.0.1", 0), tls=ListenTls(old.cert, old.key)),
+        backup=BackupSettings(directory=far / "backups"),
+    )
+    at = watched(database, organization, settings, Looks(0.2))
+    with hung(far):
+        for _ in range(3):
+            await at.watch.look()
+            at.clock.later(60)
+        found = {(one.kind.value, one.subject.name): one.text for one in at.watch._findings if one.severity}
+        assert found["disk", str(far)] == found["backup_age", ""] == "does not answer: a mount whose server is gone?"
+        assert (await at.standing())["certificate"].startswith("expired")
+        hanging = [one for one in threading.enumerate() if one.name.startswith("look ")]
+        assert len(hanging) == 2, "no thread more for each look, until there are no more"
+        assert all(one.daemon for one in hanging), "nor does the end of the program wait for them"
+    for one in hanging:
+        one.join()
+    at.clock.later(STANDS_S)
+    await at.watch.look()
+    assert "disk" not in await at.standing()
+    assert await at.told("disk") == ["entered", "recovered"]

@@ -1,0 +1,39 @@
+"""A file system whose server is there and never answers, as an NFS mount's whose server is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_DETACH: Final = 2  # umount2(2): MNT_DETACH
+
+
+@contextmanager
+def hung(folder: Path) -> Iterator[None]:
+    """It is mounted at `folder` for the block: whoever asks it for anything waits until the end of that."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a file system is mounted")
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)  # which nobody reads
+    except OSError:
+        pytest.skip("no file system of one's own can be made here")
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    try:
+        if libc.mount(b"hung", bytes(folder), b"fuse", 0, options):
+            pytest.skip("no file system can be mounted here")
+        try:
+            yield
+        finally:
+            os.close(server)  # who waits is told that it is not connected
+            server = -1
+            libc.umount2(bytes(folder), _DETACH)
+    finally:
+        if server >= 0:
+            os.close(server)
