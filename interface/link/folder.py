@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from heapq import nsmallest
@@ -35,6 +36,7 @@ from interface.wire.filed import Step, hl7_messages, lis2_steps
 from interface.wire.transmission import MessageSplitter
 
 POLL_S = 1.0
+HANGS_S = 30.0  # after which a file server that has not answered is told of
 MOST_FILES = 1000  # looked at in one poll, the oldest first
 MOST_BYTES = 64 * 1024 * 1024  # of one file
 DONE, FAILED = "done", "failed"
@@ -316,7 +318,17 @@ class FolderLink(Link):
                         file=telemetry.fingerprint(name))  # fmt: skip
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """A file server that hangs is waited for as long as it does: nothing else would help. The link is down then."""
+        working = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            with suppress(TimeoutError):
+                async with self.clock.timeout_at(self.clock.now() + HANGS_S):
+                    await asyncio.wait([working])
+            if not working.done():
+                self.went_down(f"{self._folder.path} does not answer")
+            return await working
+        finally:
+            working.cancel()
 
 
 def _scan(folder: Folder) -> tuple[list[Seen], list[tuple[str, str]]]:

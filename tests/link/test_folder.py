@@ -15,11 +15,12 @@ from structlog.testing import capture_logs
 from interface.domain.model import Protocol
 from interface.errors import StoreUnavailable
 from interface.link import folder as folder_link
-from interface.link.folder import POLL_S, FolderLink
+from interface.link.folder import HANGS_S, POLL_S, FolderLink
 from interface.link.intake import Receipt
 from interface.link.supervisor import LinkSpec, LinkState, LinkStatus, Supervisor
 from interface.settings import Folder, LinkSettings, Transport, TransportType
 from interface.wire.lis01 import build_frame
+from tests.hanging import hung
 from tests.link.bench import PATIENCE_S, FakeClock, Framing, RecordingIntake, settle
 
 RECORDS = [b"H|\\^&\r", b"P|1\r", b"L|1|N\r"]
@@ -380,3 +381,19 @@ async def test_what_is_written_while_a_file_is_committed_is_not_moved_unread(hl7
     await hl7.polled(2)
     await hl7.poll(5)
     assert TWO in hl7.intake.blocks, (hl7.names(), hl7.names("done"), hl7.intake.blocks)
+
+
+async def test_a_file_server_that_hangs_is_a_link_that_is_down(hl7: Drop) -> None:
+    """Nobody was told: it stood as up, and what its instrument dropped lay there."""
+    await hl7.start()
+    assert hl7.status.up
+    with hung(hl7.path):
+        await hl7.clock.advance(POLL_S)
+        assert hl7.status.up, "it may be slow"
+        await hl7.clock.advance(HANGS_S)
+        assert not hl7.status.up and hl7.status.fault == f"{hl7.path} does not answer"
+        polls = hl7.link.polls
+    await hl7.polled(polls + 1)  # what it had asked for has failed by now
+    (hl7.path / "a").write_bytes(ONE)
+    await hl7.poll(5, 60)
+    assert hl7.status.up and hl7.intake.blocks == [ONE]

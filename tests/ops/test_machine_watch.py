@@ -21,8 +21,8 @@ from interface.store import alerts
 from interface.store.db import Database
 from tests.conftest import Organization
 from tests.e2e import outage
+from tests.hanging import hung
 from tests.link.certificates import Authority
-from tests.ops.hanging import hung
 
 
 @dataclass
