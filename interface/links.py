@@ -153,16 +153,17 @@ class Links:
             await self.prepare(settings)
             if self.taking is not None:
                 await self.taking()
-        except ConfigError as error:
-            problems = [str(problem) for problem in error.problems]
-            log.error("configuration has problems; nothing was changed", action="daemon.configuration",
-                      problems=problems)  # fmt: skip
-            return
         except LaboraError as error:
-            # Else the worker read by what is not in force, and all of it came with the next lease that is taken.
+            # Else the worker read by what is not in force, and all of it came with the next lease that is taken. Also
+            # where it is a ConfigError: the leases' connection is made anew, and its login may be refused by now.
             self.contexts, self._specs, known = before
             self._by_id.update(known)
-            log.error("links could not be changed", action="daemon.configuration", error=error)
+            if isinstance(error, ConfigError):
+                problems = [str(problem) for problem in error.problems]
+                log.error("configuration has problems; nothing was changed", action="daemon.configuration",
+                          problems=problems)  # fmt: skip
+            else:
+                log.error("links could not be changed", action="daemon.configuration", error=error)
             return
         changes = await self.supervisor.apply(self.served(), self._settings.limits.drain_s)
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from interface import config
-from interface.errors import StoreUnavailable
+from interface.errors import LaboraError, StoreUnavailable
 from interface.links import Links
-from interface.store.db import Database
+from interface.store.db import Database, database_problem
 from tests.conftest import FOUNDED
 from tests.e2e.daemon import free_ports
 
@@ -20,7 +22,10 @@ transport = {{ type = "tcp-listen", listen = "127.0.0.1:{port}" }}
 """
 
 
-async def test_a_reload_that_could_not_take_its_links_changes_nothing(founded_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("away for a moment"), database_problem("refused the login")])
+async def test_a_reload_that_could_not_take_its_links_changes_nothing(
+    founded_url: str, tmp_path: Path, error: LaboraError
+) -> None:
     """It says so; what is under way must not be read by a driver that is not in force, nor the rest come by itself."""
     [port] = free_ports(1)
     file = tmp_path / "config.toml"
@@ -31,7 +36,7 @@ async def test_a_reload_that_could_not_take_its_links_changes_nothing(founded_ur
     known = links.contexts[0].link_id
 
     async def away() -> None:
-        raise StoreUnavailable("away for a moment")
+        raise error
 
     links.taking = away
     file.write_text(CONFIG.format(organization=FOUNDED, driver="sysmex_xn", port=port))
