@@ -104,7 +104,10 @@ class Exporter:
                     log.error("exports wait", action="export.store", exc_info=error)
             if self._now() >= self._tidy_at:
                 self._tidy_at = self._now() + timedelta(seconds=TIDIED_EVERY_S)
-                await asyncio.to_thread(self.tidy)
+                try:
+                    await asyncio.to_thread(self.tidy)
+                except OSError as error:
+                    log.error("exports cannot be tidied", action="export.folder", error=type(error).__name__)
             await asyncio.sleep(LOOK_S)
 
     async def work(self, organization_id: UUID) -> bool:

@@ -35,6 +35,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cluster import administer, owner_of
 from tests.conftest import FOUNDED
+from tests.hanging import broken
 from tests.store.journals import until
 
 Loop = Callable[[Database, UUID, Path], Coroutine[Any, Any, None]]
@@ -96,3 +97,20 @@ async def test_one_error_that_nobody_waits_out_ends_nothing(
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)
             await database.close()
+
+
+async def test_a_folder_of_exports_that_cannot_be_read_ends_nothing(database: Database, tmp_path: Path) -> None:
+    """An hour's look for what is over was the one thing beside them that ended subscriptions too."""
+    (folder := tmp_path / "exports").mkdir()
+    with broken(folder), capture_logs() as said:
+        loop = asyncio.create_task(told(database, uuid7(), tmp_path))
+        try:
+
+            async def failed() -> bool:
+                assert not loop.done(), loop.exception()
+                return "export.folder" in [one["action"] for one in said if one["log_level"] == "error"]
+
+            await until(failed)
+        finally:
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
