@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
 from uuid import UUID
 
 import structlog
@@ -13,10 +12,8 @@ from interface.errors import StoreError
 from interface.store import audit_chain
 from interface.store.audit_chain import Head
 from interface.store.db import Database
-from interface.store.driver_errors import DRIVER_ERRORS
 
 PAUSE_S, TOLD_EVERY_S = 2.0, 3600.0
-_RETRIED: Final = (StoreError, *DRIVER_ERRORS)
 
 _log = structlog.get_logger(__name__)
 
@@ -31,28 +28,40 @@ class Sealer:
         self._database = database
         self._heads: dict[UUID, Head] = {}
         self._told: dict[UUID, float] = {}
+        self._failing: set[UUID] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. While the database is away, what is written there waits."""
         while True:
-            try:
-                await self.seal_all()
-            except _RETRIED as error:
-                _log.warning("audit rows not sealed", action="audit.seal", error=type(error).__name__)
+            await self.seal_all()
             await asyncio.sleep(PAUSE_S)
 
     async def close(self) -> None:
         """Seal what is final now, and tell the heads."""
-        try:
-            await self.seal_all()
-        except _RETRIED as error:  # it is sealed after the next start
-            _log.warning("audit rows not sealed", action="audit.seal", error=type(error).__name__)
+        await self.seal_all()
         for organization_id, head in self._heads.items():
             self._tell(organization_id, head)
 
     async def seal_all(self) -> int:
-        """Seal what is final, of every organization; how many rows."""
-        return sum([await self._seal(organization_id) for organization_id in self._database.served])
+        """Seal what is final, of every organization; how many rows. Never raises: one whose trail is damaged must not
+        leave all others unsealed."""
+        rows = 0
+        for organization_id in self._database.served:
+            try:
+                rows += await self._seal(organization_id)
+            except StoreError as error:  # of all
+                _log.warning("audit rows not sealed", action="audit.seal", error=error.slug)
+                break
+            except Exception as error:
+                if organization_id not in self._failing:
+                    _log.error(
+                        "audit rows of a laboratory cannot be sealed", action="audit.seal",
+                        organization=str(organization_id), exc_info=error,
+                    )  # fmt: skip
+                self._failing.add(organization_id)
+            else:
+                self._failing.discard(organization_id)
+        return rows
 
     async def _seal(self, organization_id: UUID) -> int:
         rows, more = 0, True

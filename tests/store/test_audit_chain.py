@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from interface.store.audit_sealer import Sealer
 from interface.store.db import Database, prepare
 from interface.store.ids import uuid7
 from interface.store.migrate import maintain
-from tests.cluster import owner_of
+from tests.cluster import administer, owner_of
 from tests.conftest import FOUNDED, Organization
 from tests.store.sealing import sealed
 
@@ -94,6 +95,35 @@ async def test_two_that_seal_make_one_chain(database: Database, organization: Or
     await sealed(database, organization.id)
     verdict = await verified(database, organization)
     assert (verdict.rows, verdict.findings) == (8, ())
+
+
+async def test_a_laboratory_whose_trail_cannot_be_sealed_keeps_no_other_from_it(
+    database: Database, organization: Organization, other_organization: Organization, shared_database_url: str
+) -> None:
+    """A page of its segments is damaged, for instance: what all others did could be changed unseen."""
+    name = f"broken_{organization.id.hex}"
+    owner = owner_of(shared_database_url)
+    await administer(
+        owner,
+        f"""create function lab.{name}() returns trigger language plpgsql as
+            $$begin if new.organization_id = '{organization.id}' then raise 'damaged'; end if; return new; end$$""",
+    )
+    await administer(
+        owner,
+        f"create trigger {name} before insert on lab.audit_segment for each row execute function lab.{name}()",
+    )
+    try:
+        for first, second in ((organization, other_organization), (other_organization, organization)):
+            served = SimpleNamespace(served=(first.id, second.id), transaction=database.transaction)
+            for each in (organization, other_organization):
+                await write(database, each)
+            sealer = Sealer(served)  # type: ignore[arg-type]
+            while (await verified(database, other_organization)).unsealed:
+                await sealer.seal_all()
+        assert (await verified(database, organization)).unsealed == 2
+    finally:
+        await administer(owner, f"drop trigger {name} on lab.audit_segment")
+        await administer(owner, f"drop function lab.{name}")
 
 
 async def test_each_laboratory_has_a_chain_of_its_own(
