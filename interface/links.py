@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from interface.store.catalogue import load_code_map
 from interface.store.db import Connection, Database
 from interface.store.embedded import login_url
 from interface.store.journal import Journal
+from interface.store.leases import analyzers_elsewhere
 from interface.store.wire_log import WireLogWriter
 from interface.store.worklists import set_worklists
 from interface.systemd import Sockets
@@ -100,7 +101,6 @@ class Links:
         contexts = await self._contexts(settings)
         if self._journaling:
             await self._start_journals({context.organization_id for context in contexts})
-            await self._set_worklists(contexts)
         self.contexts = contexts
         for context in contexts:
             telemetry.expect(context.name)
@@ -153,6 +153,7 @@ class Links:
             await self.prepare(settings)
             if self.taking is not None:
                 await self.taking()
+            await self.set_worklists()
         except LaboraError as error:
             # Else the worker read by what is not in force, and all of it came with the next lease that is taken. Also
             # where it is a ConfigError: the leases' connection is made anew, and its login may be refused by now.
@@ -235,15 +236,20 @@ class Links:
                 await _load_codes(connection, context)
         return found
 
-    async def _set_worklists(self, contexts: Sequence[LinkContext]) -> None:
-        """The analyzers that a link tells of their work, and no others: also those are left out that have no link."""
+    async def set_worklists(self) -> None:
+        """The analyzers that a link tells of their work, and no others: also those are left out that have no link. Not
+        those of which another daemon has a link that is none of these (docs/standby.md): it has said so of them. To be
+        called when this one's leases are taken, so that of two that start at once one sees the other's."""
+        ids = [context.link_id for context in self.contexts]
         for organization_id in self.journals:
             told = {
-                context.analyzer_id for context in contexts
+                context.analyzer_id for context in self.contexts
                 if context.organization_id == organization_id and context.settings.download
             }  # fmt: skip
+            async with self.database.organization(organization_id) as connection:
+                left = await analyzers_elsewhere(connection, ids)
             async with self.database.transaction(organization_id) as connection:
-                await set_worklists(connection, organization_id, told)
+                await set_worklists(connection, organization_id, told, left)
 
     async def _organizations(self, settings: Settings) -> dict[str, UUID]:
         """The organizations the links name. Into a database that has none yet they are put at the first start."""

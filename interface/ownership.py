@@ -119,6 +119,7 @@ class Ownership:
             raise LaboraError(
                 f"{self._whose()}; stop that daemon, or let this one stand by ([standby] enabled = true, on both)"
             )
+        await self.links.set_worklists()
 
     async def begin_work(self) -> None:
         """Decide for whom it has the lease to. What was acknowledged before waits in the queue. Raises StoreError."""

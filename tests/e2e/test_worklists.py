@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from interface.daemon import started
 from interface.links import Links
 from interface.settings import (
     Address,
     LinkSettings,
     Settings,
+    StandbySettings,
     Transport,
     TransportType,
 )
+from tests.e2e.daemon import settings
 from tests.flow.laboratory import Laboratory, laboratory
 
 LISTEN = Transport(TransportType.TCP_LISTEN, Address("127.0.0.1", 0))
@@ -34,12 +37,13 @@ async def test_download_is_switched_on_and_off_by_the_configuration(lab: Laborat
     two = (  # links of one analyzer: one of them says it
         replace(told, id="in", analyzer="two", download=False), replace(told, id="out", analyzer="two"),
     )  # fmt: skip
-    settings = Settings(tmp_path)
-    links = Links(lab.database, settings)
+    of = Settings(tmp_path)
+    links = Links(lab.database, of)
     await lab.order("S-1", "GLU")
 
     async def due(*configured: LinkSettings) -> list[str]:
-        await links.prepare(replace(settings, links=configured))
+        await links.prepare(replace(of, links=configured))
+        await links.set_worklists()
         rows = await lab.owner.fetch(
             "select a.name from lab.work_due w join lab.analyzer a on a.id = w.analyzer_id order by a.name"
         )
@@ -55,3 +59,31 @@ async def test_download_is_switched_on_and_off_by_the_configuration(lab: Laborat
         assert await due(told) == ["told"]
     finally:
         await links.close()
+
+
+async def test_a_daemon_that_starts_leaves_alone_whom_another_tells_of_their_work(
+    lab: Laboratory, founded_url: str, tmp_path: Path
+) -> None:
+    """Each has links that are in its own configuration alone, such as of its machine's serial ports (docs/standby.md).
+    The other's analyzers were told of no order any more, without a word, until it was started anew."""
+    name = await lab.owner.fetchval("select name from lab.organization where id = $1", lab.organization_id)
+    told = {one: LinkSettings(one, name, "generic_lis2", LISTEN, download=True) for one in ("mine", "theirs", "late")}
+    first, second = (
+        replace(settings(tmp_path / each, founded_url), standby=StandbySettings(True, each, 60.0), links=(told[each],))
+        for each in ("mine", "theirs")
+    )
+    await lab.order("S-1", "GLU")
+
+    async def due() -> list[str]:
+        rows = await lab.owner.fetch(
+            "select a.name from lab.work_due w join lab.analyzer a on a.id = w.analyzer_id order by a.name"
+        )
+        return [row["name"] for row in rows]
+
+    async with started(first):
+        async with started(second) as other:
+            assert await due() == ["mine", "theirs"]
+            assert len(other.links) == 1
+        assert await due() == ["mine", "theirs"]
+    async with started(replace(first, links=(told["late"],))):
+        assert await due() == ["late"], "of those whom nobody tells any more nothing is due"

@@ -65,6 +65,7 @@ class LawBench:
         """As the daemon starts its links."""
         self.links = links = Links(self.database, self.settings)
         specs = await links.prepare(self.settings)
+        await links.set_worklists()
         await links.worker.start(sorted(links.journals))
         await links.wire_log.start()
         await links.supervisor.start(specs)
