@@ -22,7 +22,7 @@ from interface.errors import StoreError
 from interface.flow.context import LinkContext
 from interface.flow.speeches import speech_of
 from interface.settings import LinkRole
-from interface.store import dispatch_ends, routes
+from interface.store import dispatch_ends, leases, routes
 from interface.store.db import Database
 
 WATCH_S = 10.0
@@ -60,9 +60,11 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
             states = [(one.link.link_id, one.up(now), one.heard_at) for one in links]
             heard = await routes.note_links(connection, organization_id, states, now)
             actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
-            await dispatch_ends.give_up(connection, actor, _deaf(links))
+            ids = [one.link.link_id for one in links]
+            elsewhere = await leases.analyzers_elsewhere(connection, ids)
+            await dispatch_ends.give_up(connection, actor, _deaf(links) - elsewhere)
             gone = await dispatch_ends.sweep(connection, actor)
-            left = await dispatch_ends.hand_over(connection, actor, _told(links), [one.link.link_id for one in links])
+            left = await dispatch_ends.hand_over(connection, actor, _told(links), ids)
             await routes.offer_elsewhere(connection)
             counted.update(await routes.count_states(connection))
         if gone:
@@ -77,7 +79,8 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
 
 
 def _deaf(links: Sequence[LinkSeen]) -> set[UUID]:
-    """The analyzers that ask for their work and cannot be told anything else: no link of theirs has words for it."""
+    """The analyzers that ask for their work and cannot be told anything else: no link of theirs has words for it, of
+    these; another daemon may have one that has."""
     analyzers = {one.link.analyzer_id for one in links if one.link.settings.role is LinkRole.ANALYZER}
     return analyzers - _told(links)
 

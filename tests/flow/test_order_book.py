@@ -18,14 +18,16 @@ from interface.domain.specimens import RejectReason
 from interface.domain.views import IdentifierView
 from interface.driver import registry
 from interface.flow import follow_ups, order_book, order_changes, specimens
+from interface.flow.context import register
 from interface.flow.dispatch_watch import WATCH_S, LinkSeen, look
 from interface.flow.order_book import Book
 from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.speeches import speech_of
 from interface.settings import BarcodeRules, LinkRole
-from interface.store import surroundings
+from interface.store import leases, surroundings
 from interface.store.dispatch_ends import Unconfirmed
 from interface.store.ids import uuid7
+from interface.store.leases import DaemonRow
 from interface.store.worklists import set_worklists
 from tests.flow.dispatching import NOW, another, ask, cancel, codes, downloading, owed, result, rows, say, tell, told
 from tests.flow.laboratory import Laboratory, laboratory
@@ -265,6 +267,26 @@ async def test_what_an_analyzer_cannot_be_told_is_off_without_its_word(lab: Labo
     assert await rows(lab) == [("WBC", "cancelled")]
     last = await lab.owner.fetchval("select reason from lab.dispatch_event order by id desc limit 1")
     assert last == "the analyzer cannot be told"
+
+
+async def test_what_another_daemon_may_tell_an_analyzer_is_not_off_without_its_word(lab: Laboratory) -> None:
+    """Of the analyzer's two links this daemon has the one that only takes what it sends."""
+    order = await lab.order("S-1", "WBC")
+    await tell(lab, await ask(lab, "S-1"))
+    await cancel(lab, order, "WBC")
+    analyzer = await lab.owner.fetchval("select name from lab.analyzer where id = $1", lab.context.analyzer_id)
+    settings = replace(lab.context.settings, id="theirs", analyzer=analyzer, download=True)
+    other = DaemonRow(uuid7(), "lab-b", "", ("links",), "", "", 6.0)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        link = await register(connection, lab.organization_id, settings, registry.load("generic_lis2"))
+        await leases.register(connection, other)
+        await leases.take(connection, other.id, lab.organization_id, [link.link_id], False)
+    assert link.analyzer_id == lab.context.analyzer_id and speech_of(link) is not None
+    await look(lab.database, [LinkSeen(lab.context, True, None)], NOW)
+    assert await rows(lab) == [("WBC", "queued")]
+    await lab.owner.execute("update lab.daemon set ended_at = now(), gone_at = now() where id = $1", other.id)
+    await look(lab.database, [LinkSeen(lab.context, True, None)], NOW)
+    assert await rows(lab) == [("WBC", "cancelled")]
 
 
 # ---- two at once
