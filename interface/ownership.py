@@ -270,17 +270,22 @@ class Ownership:
         self.links.worker.not_of = await self._unknown()
 
     async def _unknown(self) -> frozenset[UUID]:
-        """The links of others that are not in this daemon's configuration: who has them knows what is sent there."""
-        found: set[UUID] = set()
+        """The links of others that are not in this daemon's configuration: it cannot read what they take, which waits
+        until they are (docs/standby.md)."""
+        found: dict[UUID, str] = {}
         for organization_id in self.work:
             found |= await self._of_others(organization_id)
-        return frozenset(found - {one.link_id for one in self.links.contexts})
+        for one in self.links.contexts:
+            found.pop(one.link_id, None)
+        if new := sorted(found[id] for id in found.keys() - self.links.worker.not_of):
+            log.error("what links take that only another daemon has in its configuration is not decided: put them into "
+                      "this one's too, and reload it", action="daemon.configuration", links=new)  # fmt: skip
+        return frozenset(found)
 
-    async def _of_others(self, organization_id: UUID) -> set[UUID]:
+    async def _of_others(self, organization_id: UUID) -> dict[UUID, str]:
         """The links of an organization that other daemons have."""
         async with self.links.database.organization(organization_id) as connection:
-            owners = await leases.owners(connection)
-        return {one.id for one in owners if one.link and one.daemon_id not in (None, self.membership.id)}
+            return await leases.elsewhere(connection)
 
     def queued(self, organization_id: UUID) -> None:
         """Messages of an organization wait for their decision."""

@@ -73,7 +73,7 @@ class LinkWatch:
             looked = _Looked(frozenset(here[organization_id]), frozenset(found))
             if self._settled.get(organization_id) != looked:
                 async with self._database.transaction(organization_id) as connection:
-                    mine = partial(_is_here, await leases.elsewhere(connection))
+                    mine = partial(_is_here, set((await leases.elsewhere(connection)).values()))
                     await alerting.settle(connection, organization_id, AlertKind.LINK_DOWN, found, mine=mine)
                 self._settled[organization_id] = looked
         self._looks += 1

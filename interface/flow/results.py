@@ -49,6 +49,7 @@ from interface.store.catalogues import Catalogues
 from interface.store.controls import ControlResult, write_controls
 from interface.store.db import Connection, Database
 from interface.store.ids import instant_of
+from interface.store.leases import elsewhere
 from interface.store.migrate import gate
 from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
@@ -117,7 +118,7 @@ class ResultWorker:
         self._counted_s = float("-inf")  # when those that wait were counted last
         self._woken = asyncio.Event()
         self._organization_ids: set[UUID] | None = None  # of whose messages it decides; None: of all
-        self.not_of: frozenset[UUID] = frozenset()  # links whose messages are left alone: who has them knows them
+        self.not_of: frozenset[UUID] = frozenset()  # links whose messages wait: only another daemon knows them
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._doubtful = False  # a claim may have been committed whose answer was lost
@@ -209,12 +210,26 @@ class ResultWorker:
             self._doubtful = True
             most = min(CLAIM_MESSAGES, max(FIRST_MESSAGES, 4 * self._claims))
             most = BUSY_MESSAGES if self._courtesy.busy() else most
-            claims = await store.claim(system, most, self._organization_ids, self.not_of)
+            claims = await self._readable(await store.claim(system, most, self._organization_ids, self.not_of))
             await self._count_waiting(system, whether=bool(claims))
         self._doubtful = False
         self._claims = len(claims)
         self._emptied = len(claims) < most and not any(claim.attempts > 1 for claim in claims)
         return claims
+
+    async def _readable(self, claims: list[Claim]) -> list[Claim]:
+        """Those of links that are known here. What a link took that only another daemon has in its configuration is
+        given back, and waits until this one's has it too; nobody's is parked."""
+        strange = {claim.link_id: claim.organization_id for claim in claims if self._find_link(claim.link_id) is None}
+        theirs: set[UUID] = set()
+        for organization_id in set(strange.values()):
+            async with self._database.organization(organization_id) as connection:
+                theirs |= strange.keys() & await elsewhere(connection)
+        if not theirs:
+            return claims
+        self.not_of |= theirs
+        await self._give_back([claim.message_id for claim in claims if claim.link_id in theirs], refund=True)
+        return [claim for claim in claims if claim.link_id not in theirs]
 
     async def _count_waiting(self, system: Connection, *, whether: bool) -> None:
         """Say how many messages wait. All are looked at for that: once a second, however fast they are claimed."""

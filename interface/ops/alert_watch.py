@@ -44,7 +44,7 @@ def looks(
 ) -> tuple[Look, ...]:
     """What changes from minute to minute."""
     return (
-        _of(AlertKind.BACKLOG, lambda connection: _backlog(connection, organization_id, alerts, now)),
+        _of(AlertKind.BACKLOG, lambda connection: _backlog(connection, organization_id, alerts, links, now)),
         _of(AlertKind.LINK_SILENT, lambda connection: _silent(connection, roster, links, now)),
         _of(AlertKind.CRITICAL_UNTOLD, lambda connection: _criticals(connection, alerts)),
         _of(AlertKind.DISPATCH, _dispatch),
@@ -68,8 +68,11 @@ def _of(kind: AlertKind, find: Callable[[Connection], Awaitable[Found]]) -> Look
     return look
 
 
-async def _backlog(connection: Connection, organization_id: UUID, alerts: AlertSettings, now: datetime) -> Found:
-    """By number and by age, each entered at its threshold and recovered at half of it."""
+async def _backlog(
+    connection: Connection, organization_id: UUID, alerts: AlertSettings, links: Sequence[LinkHeard], now: datetime
+) -> Found:
+    """By number and by age, each entered at its threshold and recovered at half of it; and what waits for more than
+    time, as long as the configuration is as it is."""
     standing = await store.standing(connection, AlertKind.BACKLOG)
     amount = await conditions.backlog(connection, organization_id)
     age_s = (now - amount.oldest).total_seconds() if amount.oldest else 0.0
@@ -79,6 +82,9 @@ async def _backlog(connection: Connection, organization_id: UUID, alerts: AlertS
         found[QUEUE] = f"{amount.number} messages wait"
     if threshold(alerts.backlog_age_s).stands(math.inf if ahead else age_s, QUEUE_AGE in standing):
         found[QUEUE_AGE] = f"the oldest {'from before the clock was put back' if ahead else f'for {_long(age_s)}'}"
+    unread = await conditions.unread(connection, organization_id, {link.link_id for link in links})
+    for name, number in unread.items():
+        found[Subject("link", name)] = f"{number} messages wait: this link is in another daemon's configuration alone"
     return found
 
 

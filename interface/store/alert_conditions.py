@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from interface.domain.subscription import SWITCHED_OFF
 from interface.store.db import Connection
 from interface.store.ids import instant_of
+from interface.store.leases import elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,19 @@ async def backlog(connection: Connection, organization_id: UUID) -> Amount:
     first = UUID(row["oldest"])
     came = await connection.fetchval("select received_at from lab.message where id = $1", first)
     return Amount(row["number"], came or instant_of(first))
+
+
+async def unread(connection: Connection, organization_id: UUID, known: Collection[UUID]) -> dict[str, int]:
+    """How many messages wait of links that another daemon has, and that are none of these, by their names."""
+    names = {id: name for id, name in (await elsewhere(connection)).items() if id not in known}
+    if not names:
+        return {}
+    rows = await connection.fetch(
+        """select lane, count(*)::int as number from lab.queue where organization_id = $1 and lane = any($2)
+            group by lane""",
+        organization_id, list(names),
+    )  # fmt: skip
+    return {names[row["lane"]]: row["number"] for row in rows}
 
 
 async def held(connection: Connection, before: datetime) -> Amount:

@@ -194,14 +194,14 @@ async def tell(connection: Connection, daemon_id: UUID, statuses: Mapping[UUID, 
     )
 
 
-async def elsewhere(connection: Connection) -> set[str]:
-    """The links, of the connection's organization, that another daemon has than the connection's."""
+async def elsewhere(connection: Connection) -> dict[UUID, str]:
+    """The links, of the connection's organization, that another daemon has than the connection's: id and name."""
     rows = await connection.fetch(
-        f"""select k.name from lab.lease l join lab.link k on k.id = l.link_id
+        f"""select k.id, k.name from lab.lease l join lab.link k on k.id = l.link_id
               join lab.daemon d on d.id = l.daemon_id and d.gone_at is null
              where d.id is distinct from {_ME}"""  # noqa: S608 - a constant
     )
-    return {row["name"] for row in rows}
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def analyzers_elsewhere(connection: Connection, link_ids: Sequence[UUID]) -> set[UUID]:

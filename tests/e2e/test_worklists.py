@@ -64,7 +64,7 @@ async def test_download_is_switched_on_and_off_by_the_configuration(lab: Laborat
 async def test_a_daemon_that_starts_leaves_alone_whom_another_tells_of_their_work(
     lab: Laboratory, founded_url: str, tmp_path: Path
 ) -> None:
-    """Each has links that are in its own configuration alone, such as of its machine's serial ports (docs/standby.md).
+    """Each has links that are in its own configuration alone, if only until the other's is changed too.
     The other's analyzers were told of no order any more, without a word, until it was started anew."""
     name = await lab.owner.fetchval("select name from lab.organization where id = $1", lab.organization_id)
     told = {one: LinkSettings(one, name, "generic_lis2", LISTEN, download=True) for one in ("mine", "theirs", "late")}

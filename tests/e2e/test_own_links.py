@@ -1,0 +1,114 @@
+"""Two daemons on one database of which each has a link that is in its own configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from interface import config, ownership
+from interface.daemon import started
+from interface.domain.alerts import Subject
+from interface.domain.roster import Roster
+from interface.ops.alert_watch import LinkHeard, looks
+from interface.settings import AlertSettings
+from interface.store.db import Database
+from tests.cluster import owner_of
+from tests.conftest import FOUNDED
+from tests.e2e.daemon import eventually, free_ports
+from tests.e2e.standby import Analyzer
+
+DAEMON = """
+state_dir = "{state}"
+[database]
+url = "{url}"
+[api]
+listen = "127.0.0.1:{port}"
+[standby]
+enabled = true
+name = "{name}"
+"""
+LINK = """
+[[link]]
+id = "{id}"
+organization = "{organization}"
+driver = "generic_hl7"
+transport = {{ type = "mllp-listen", listen = "127.0.0.1:{port}" }}
+"""
+
+
+@pytest.fixture
+async def owner(founded_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(owner_of(founded_url))
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["before it is known of", "later"])
+async def test_what_only_the_other_can_read_waits_is_told_and_is_decided_once_it_is_known(
+    owner: asyncpg.Connection[asyncpg.Record], founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:  # fmt: skip
+    """It was acknowledged, and parked or never decided; nobody was told why."""
+    monkeypatch.setattr(ownership, "TELL_S", 0.05 if known else 60.0)
+    files, ports = {name: tmp_path / f"{name}.toml" for name in "ab"}, dict(zip("ab", free_ports(2), strict=True))
+    texts = {one: LINK.format(id=one, organization=FOUNDED, port=port) for one, port in ports.items()}
+    for name, (file, port) in zip("ab", zip(files.values(), free_ports(2), strict=True), strict=True):
+        text = DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
+        file.write_text(text + texts[name])
+    with capture_logs() as logs:
+        async with AsyncExitStack() as stack:
+            a, b = [await stack.enter_async_context(started(config.load(file, {}))) for file in files.values()]
+
+            def said() -> list[object]:
+                return [one["links"] for one in logs if "only another daemon has" in one["event"]]
+
+            if known:
+                await eventually(lambda: _true(said()))
+                assert said() == [["b"]]
+            analyzer = Analyzer((b.links["b"], a.links["a"]), "B")
+            await analyzer.send()
+            analyzer._at = 1
+            await analyzer.close()
+            await analyzer.send()
+            await analyzer.close()
+            await eventually(lambda: owner.fetchval("select settled from lab.message where control_id = 'B-2'"))
+            assert await owner.fetchval("select settled from lab.message where control_id = 'B-1'") is None
+            assert await owner.fetchval("select attempts from lab.queue") == 0, "however long it waits"
+
+            found = await _backlog(founded_url)
+            assert list(found) == [Subject("link", "b")]
+            assert found[Subject("link", "b")].startswith("1 messages wait: this link is in another daemon's")
+
+            monkeypatch.setattr(ownership, "TELL_S", 0.05)
+            files["a"].write_text(files["a"].read_text() + texts["b"])
+            await a.reload()
+            settled = await eventually(
+                lambda: owner.fetchval("select settled from lab.message where control_id = 'B-1'")
+            )
+            assert settled == "held"
+            assert await _backlog(founded_url) == {}
+    assert "message.parked" not in [one["action"] for one in logs]
+
+
+async def _true(found: list[object]) -> bool:
+    return bool(found)
+
+
+async def _backlog(url: str) -> dict[Subject, str]:
+    """As the daemon that decides looks for alerts: its links are those of its configuration."""
+    database = Database(url)
+    now = datetime.now(UTC)
+    organization_id = await database.find_organization(FOUNDED)
+    assert organization_id is not None
+    async with database.organization(organization_id) as connection:
+        mine = await connection.fetchval("select id from lab.link where name = 'a'")
+        links = [LinkHeard(mine, "a", 0.0, (), None, now)]
+        found = await looks(organization_id, AlertSettings(), Roster(), links, now)[0](connection)
+    await database.close()
+    return dict(next(iter(found.values())))
