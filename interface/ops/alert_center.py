@@ -98,7 +98,7 @@ class AlertCenter:
         async with self._database.transaction(organization_id) as connection:
             stored = [] if down else await self._desk.store(connection, organization_id, now)
             if not down:
-                await alerting.settle(connection, organization_id, AlertKind.DATABASE, {})
+                await alerting.settle(connection, organization_id, AlertKind.DATABASE, {}, mine=DATABASE.__eq__)
         self._desk.forget(stored)
         looks = alert_watch.looks(organization_id, self._alerts, self._roster, links, now)
         last = self._looked_long.get(organization_id)

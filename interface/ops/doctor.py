@@ -168,20 +168,28 @@ def server_findings(server: Server, now: datetime) -> list[Finding]:
         _backlog(server),
         *archive(server),
     ]  # fmt: skip
-    if server.connections > server.most_connections * _CONNECTIONS:
-        text = f"{server.connections} of {server.most_connections} connections are taken"
-        command = "labora db url --role owner   # psql: select * from pg_stat_activity"
-        found.append(Finding(AlertKind.DATABASE, Subject("database", "connections"), Severity.WARNING, text, command))
     if server.longest_s > _LONG_TRANSACTION_S:
         text = f"a transaction has been open for {server.longest_s / 60:.0f} minutes: tables grow meanwhile"
         command = "psql: select pid, usename, xact_start, state from pg_stat_activity order by xact_start"
         found.append(Finding(AlertKind.DATABASE, Subject("database", "transaction"), Severity.WARNING, text, command))
+    return [*found, *exhausted(server)]
+
+
+def exhausted(server: Server) -> list[Finding]:
+    """What of it will soon be used up, and then nothing is stored any more: also an alert."""
+    found = []
+    if server.connections > server.most_connections * _CONNECTIONS:
+        text = f"{server.connections} of {server.most_connections} connections are taken"
+        command = "labora db url --role owner   # psql: select * from pg_stat_activity"
+        found.append(Finding(AlertKind.DATABASE, Subject("database", "connections"), Severity.WARNING, text, command))
     for severity, age in _FROZEN:
         if server.frozen_age > age:
-            text = f"transaction ids: {server.frozen_age / 2**31:.0%} used since the last freeze"
-            found.append(
-                Finding(AlertKind.DATABASE, Subject("database", "freeze"), severity, text, "vacuumdb --freeze labora")
+            text = f"transaction ids: {server.frozen_age / 2**31:.0%} used since the last freeze; at the end it stops"
+            command = (
+                "runuser -u postgres -- vacuumdb --freeze labora   # where it does not help, psql: pg_prepared_xacts,"
+                " pg_replication_slots, pg_stat_activity (xact_start): something of long ago holds it up"
             )
+            found.append(Finding(AlertKind.DATABASE, Subject("database", "freeze"), severity, text, command))
             break
     return found
 

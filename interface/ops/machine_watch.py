@@ -71,20 +71,23 @@ class MachineWatch:
             self._blind.add(AlertKind.BACKUP_AGE)
         found.append(self._steps.look(self._wall(), self._monotonic()))
         self._note(found)
+        answers = False
         try:
             of_server, readings = await self._of_database()
             found += of_server
             self._readings += readings
             self._note(of_server)
+            answers = True
         finally:
             self._findings = found
-            await self._settle()
+            await self._settle(answers)
         return found
 
     def _note(self, found: list[Finding]) -> None:
         at = self._monotonic()
         for one in found:
-            if one.severity is not None and one.severity.rank >= Severity.WARNING.rank and one.kind in WATCHED:
+            watched = one.kind in WATCHED or one.kind is AlertKind.DATABASE
+            if one.severity is not None and one.severity.rank >= Severity.WARNING.rank and watched:
                 self._seen[one.kind, one.subject] = at, one
         for key in [key for key, (last, _) in self._seen.items() if at - last >= STANDS_S]:
             del self._seen[key]
@@ -105,17 +108,23 @@ class MachineWatch:
                 standing.update(one.kind for one in await alerts.find(connection))
             held, unmapped = held + of.held, unmapped + of.unmapped
         readings += [Reading("alerts", (kind,), number) for kind, number in standing.items()]
-        return [apart, *doctor.archive(server)], [
+        return [apart, *doctor.archive(server), *doctor.exhausted(server)], [
             *readings,
             Reading("held", (), held),
             Reading("unmapped", (), unmapped),
         ]
 
-    async def _settle(self) -> None:
+    async def _settle(self, answers: bool) -> None:
         for organization_id in self._organizations():
             for kind in (one for one in WATCHED if one not in self._blind):
-                standing = {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
-                await self._settle_one(organization_id, kind, standing)
+                await self._settle_one(organization_id, kind, self._standing(kind))
+            if answers:  # else that it does not serve is the alert of its kind, and is another's to settle
+                async with self._database.transaction(organization_id) as connection:
+                    found = self._standing(AlertKind.DATABASE)
+                    await alerting.settle(connection, organization_id, AlertKind.DATABASE, found, mine=_has_name)
+
+    def _standing(self, kind: AlertKind) -> dict[Subject, str]:
+        return {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
 
     async def _store(self, organization_id: UUID, kind: AlertKind, found: Mapping[Subject, str]) -> None:
         async with self._database.transaction(organization_id) as connection:
@@ -141,6 +150,10 @@ class MachineWatch:
             except Exception as error:  # nobody would be told of a full disk, until the next start
                 log.error("what is found of the machine is not stored yet", action="machine.watch", exc_info=error)
             await asyncio.sleep(WATCH_S)
+
+
+def _has_name(subject: Subject) -> bool:
+    return bool(subject.name)
 
 
 def _readings(seen: Seen) -> list[Reading]:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from interface import telemetry
+from interface.domain.alerts import Severity
 from interface.errors import StoreError
+from interface.ops import doctor
+from interface.ops.alert_center import AlertCenter
 from interface.ops.looks import Looks
 from interface.ops.machine_watch import STANDS_S, MachineWatch
 from interface.settings import Address, ApiSettings, BackupSettings, DatabaseSettings, ListenTls, Settings
@@ -237,3 +240,21 @@ async def test_a_mount_that_hangs_is_an_alert_and_hides_no_other(
     await at.watch.look()
     assert "disk" not in await at.standing()
     assert await at.told("disk") == ["entered", "recovered"]
+
+
+async def test_what_of_the_server_will_be_used_up_is_an_alert(
+    database: Database, organization: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where transaction ids are used up it stops, and nobody had been told but who asked `labora doctor`."""
+    at = watched(database, organization, Settings(tmp_path))
+    center = AlertCenter(database, tmp_path, lambda: {organization.id: "lab"}, dict)
+    with monkeypatch.context() as nearly:
+        nearly.setattr(doctor, "_FROZEN", ((Severity.WARNING, 0),))
+        for _ in range(2):
+            await at.watch.look()
+            await center.look()
+        assert "transaction ids: " in (await at.standing())["database"]
+    at.clock.later(STANDS_S)
+    await at.watch.look()
+    assert "database" not in await at.standing()
+    assert await at.told("database") == ["entered", "recovered"]
