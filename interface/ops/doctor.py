@@ -70,11 +70,13 @@ def folders(settings: Settings) -> Iterator[tuple[Path, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of a machine. `taken_at`: of the newest backup; `ends`: of certificates, by file or address."""
+    """What was seen of a machine. `taken_at`: of the newest backup; `ends`: of certificates, by file or address;
+    `files`: of all that ends in files."""
 
     findings: list[Finding]
     rooms: list[Room]
     ends: dict[str, datetime]
+    files: dict[Subject, datetime]
     taken_at: datetime | None
 
 
@@ -107,7 +109,8 @@ async def of_machine(settings: Settings, now: datetime, looks: Looks) -> Seen:
     if newest is not None:
         findings.append(newest[0])
     ends = (certificates[1] if certificates else {}) | ({settings.api.base_url: proxy} if proxy else {})
-    return Seen([*findings, *missed], list(rooms.values()), ends, newest[1] if newest else None)
+    files = certificates[2] if certificates else {}
+    return Seen([*findings, *missed], list(rooms.values()), ends, files, newest[1] if newest else None)
 
 
 def _of_disk(path: Path, below: str, named: Collection[Path]) -> tuple[list[Room], list[Finding]]:
@@ -115,12 +118,14 @@ def _of_disk(path: Path, below: str, named: Collection[Path]) -> tuple[list[Room
     return found, list(machine.unseen([path] if path in named else []))
 
 
-def _certificates(settings: Settings, now: datetime) -> tuple[list[Finding], dict[str, datetime]]:
+def _certificates(
+    settings: Settings, now: datetime
+) -> tuple[list[Finding], dict[str, datetime], dict[Subject, datetime]]:
     ends: dict[str, datetime] = {}
     for path in {path for _, path, authorities in machine.certificate_files(settings) if not authorities}:
         with suppress(OSError, ValueError):  # a finding says so
             ends[str(path)] = machine.ends_at(path, authorities=False)
-    return machine.certificates(settings, now), ends
+    return machine.certificates(settings, now), ends, machine.ends(settings)
 
 
 def backup(settings: Settings, now: datetime) -> tuple[Finding, datetime | None]:

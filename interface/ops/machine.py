@@ -9,12 +9,14 @@ import ctypes
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -186,6 +188,9 @@ def time_server(state: bool | None) -> Finding:
 
 _PROXY_WAIT_S: Final = 2.0
 _ENDS: Final = ((Severity.URGENT, timedelta(days=7)), (Severity.WARNING, timedelta(days=30)))
+_LISTS_END: Final = ((Severity.URGENT, timedelta(days=1)), (Severity.WARNING, timedelta(days=3)))  # made anew often
+_LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+_LISTS: Final = "revoked ones in "
 
 
 def certificate_files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
@@ -211,9 +216,44 @@ def ends_at(path: Path, *, authorities: bool) -> datetime:
     return max(ends) if authorities else min(ends)
 
 
+def lists_end_at(path: Path) -> datetime | None:
+    """When the first list of revoked certificates in the file is past its next update, and admits nobody any more (RFC
+    5280, 5.1.2.5); None where none is in it. Raises OSError, ValueError."""
+    from cryptography import x509  # as above
+
+    lists = [x509.load_pem_x509_crl(one) for one in _LIST.findall(path.read_bytes())]
+    return min((one.next_update_utc for one in lists if one.next_update_utc is not None), default=None)
+
+
+def ends(settings: Settings) -> dict[Subject, datetime]:
+    """When what lies in the files ends; without what cannot be read, of which `certificate` says so."""
+    found: dict[Subject, datetime] = {}
+    for owner, path, authorities in dict.fromkeys(certificate_files(settings)):
+        with suppress(OSError, ValueError):
+            found[_of_file(path, owner)] = ends_at(path, authorities=authorities)
+            if authorities and (end := lists_end_at(path)) is not None:
+                found[Subject("certificate", f"{_LISTS}{path} of {owner}")] = end
+    return found
+
+
+def not_read_again(used: Mapping[Subject, datetime], there: Mapping[Subject, datetime], now: datetime) -> list[Finding]:
+    """Of files that were renewed since the daemon read them, what it goes on using until it ends."""
+    found = [
+        _ending(one, end, now, "systemctl reload labora") for one, end in used.items() if end < there.get(one, end)
+    ]
+    return [
+        replace(one, text=f"the one in use {one.text}; that in the file is not read before a reload")
+        for one in found if one.severity is not None
+    ]  # fmt: skip
+
+
+def _of_file(path: Path, owner: str) -> Subject:
+    return Subject("certificate", f"{path} of {owner}")
+
+
 def certificate(owner: str, path: Path, now: datetime, *, authorities: bool) -> Finding:
     """Whether a certificate is good for some time to come."""
-    subject = Subject("certificate", f"{path} of {owner}")
+    subject = _of_file(path, owner)
     try:
         end = ends_at(path, authorities=authorities)
     except (OSError, ValueError) as error:
@@ -227,7 +267,7 @@ def certificate(owner: str, path: Path, now: datetime, *, authorities: bool) -> 
 
 def _ending(subject: Subject, end: datetime, now: datetime, command: str) -> Finding:
     text = f"{'expired' if end <= now else 'is good until'} {end:%Y-%m-%d %H:%M} UTC"
-    for severity, left in _ENDS:
+    for severity, left in _LISTS_END if subject.name.startswith(_LISTS) else _ENDS:
         if end - now < left:
             return Finding(AlertKind.CERTIFICATE, subject, severity, text, command)
     return Finding(AlertKind.CERTIFICATE, subject, None, text)
@@ -255,10 +295,12 @@ def shown_by_proxy(api: ApiSettings) -> datetime | None:
 
 def certificates(settings: Settings, now: datetime | None = None) -> list[Finding]:
     at = now or datetime.now(UTC)
+    lists = {subject: end for subject, end in ends(settings).items() if subject.name.startswith(_LISTS)}
+    renew = "put the authority's new list into the file   # then: systemctl reload labora"
     return [
         certificate(owner, path, at, authorities=authorities)
         for owner, path, authorities in dict.fromkeys(certificate_files(settings))
-    ]
+    ] + [_ending(subject, end, at, renew) for subject, end in lists.items()]
 
 
 def of_proxy(api: ApiSettings, now: datetime, end: datetime | None) -> list[Finding]:

@@ -58,17 +58,25 @@ class MachineWatch:
         self._findings: list[Finding] = []
         self._blind: set[AlertKind] = set()  # kinds that this process cannot see: another settles them
         self._readings: list[Reading] = []
+        self._read_with: Settings | None = None
+        self._used: dict[Subject, datetime] = {}  # when what the daemon has read of files ends
+        self._shown: dict[str, datetime] = {}
 
     async def look(self) -> list[Finding]:
         """What is found, stored as alerts. Raises StoreError: then it is stored at the next look."""
         settings, now = self._settings(), datetime.fromtimestamp(self._wall(), UTC)
         seen = await doctor.of_machine(settings, now, self._looks)
-        found, self._readings = seen.findings, _readings(seen)
+        found = seen.findings
         self._blind = {
             one.kind for one in found if one.kind is AlertKind.BACKUP_AGE and not (seen.taken_at or one.severity)
         }
         if machine.name(settings):  # each machine's timer tells of its own
             self._blind.add(AlertKind.BACKUP_AGE)
+        if settings is not self._read_with:  # files are read at a start and at each reload, which makes them anew
+            self._read_with, self._used = settings, seen.files
+            self._shown = {of: end for of, end in seen.ends.items() if of != settings.api.base_url}
+        self._readings = _readings(seen, self._shown)
+        found += machine.not_read_again(self._used, seen.files, now)
         found.append(self._steps.look(self._wall(), self._monotonic()))
         self._note(found)
         answers = False
@@ -156,7 +164,8 @@ def _has_name(subject: Subject) -> bool:
     return bool(subject.name)
 
 
-def _readings(seen: Seen) -> list[Reading]:
+def _readings(seen: Seen, shown: Mapping[str, datetime]) -> list[Reading]:
     found = [Reading("disk_free", (str(room.path),), room.free) for room in seen.rooms]
-    found += [Reading("certificate", (of,), end.timestamp()) for of, end in seen.ends.items()]
+    ends = {of: min(end, shown.get(of, end)) for of, end in seen.ends.items()}
+    found += [Reading("certificate", (of,), end.timestamp()) for of, end in ends.items()]
     return [*found, *([Reading("backup", (), seen.taken_at.timestamp())] if seen.taken_at else [])]

@@ -15,7 +15,7 @@ import pytest
 from interface import telemetry
 from interface.domain.alerts import Severity
 from interface.errors import StoreError
-from interface.ops import doctor
+from interface.ops import doctor, machine
 from interface.ops.alert_center import AlertCenter
 from interface.ops.looks import Looks
 from interface.ops.machine_watch import STANDS_S, MachineWatch
@@ -54,6 +54,11 @@ class Watched:
     clock: Clock
     database: Database
     organization: Organization
+    settings: list[Settings]
+
+    def reloaded(self) -> None:
+        """As after SIGHUP: what is in force is another object, and files were read again."""
+        self.settings[0] = replace(self.settings[0])
 
     async def standing(self) -> dict[str, str]:
         async with self.database.organization(self.organization.id) as connection:
@@ -67,11 +72,9 @@ class Watched:
 
 
 def watched(database: Database, organization: Organization, settings: Settings, looks: Looks | None = None) -> Watched:
-    clock = Clock()
-    watch = MachineWatch(
-        lambda: settings, database, lambda: [organization.id], clock.wall, clock.monotonic, looks=looks
-    )
-    return Watched(watch, clock, database, organization)
+    clock, of = Clock(), [settings]
+    watch = MachineWatch(lambda: of[0], database, lambda: [organization.id], clock.wall, clock.monotonic, looks=looks)
+    return Watched(watch, clock, database, organization, of)
 
 
 @pytest.fixture
@@ -186,9 +189,54 @@ async def test_a_certificate_that_ends_is_one_alert_until_there_is_a_new_one(
     asked.close()
     assert f'labora_certificate_expiry_timestamp_seconds{{certificate="{old.cert}"}}' in page
     authority.pair("ours", not_after=now + timedelta(days=90))
+    at.reloaded()
     at.clock.later(STANDS_S)
     await at.watch.look()
     assert await at.told("certificate") == ["entered", "recovered"]
+
+
+async def test_a_certificate_that_was_renewed_and_not_read_is_an_alert_until_a_reload(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    """The alert was over as soon as the new one lay there, and the old one was shown until it ended."""
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    old = authority.pair("ours", not_after=now + timedelta(days=6))
+    api = ApiSettings(listen=Address("127.0.0.1", 0), tls=ListenTls(old.cert, old.key))
+    at = watched(database, organization, Settings(tmp_path, api=api))
+    await at.watch.look()
+    authority.pair("ours", not_after=now + timedelta(days=90))
+    at.clock.later(STANDS_S)
+    await at.watch.look()
+    assert (await at.standing())["certificate"].startswith("is good until")
+    (found,) = [one for one in at.watch._findings if one.kind == "certificate" and one.severity]
+    assert found.text.startswith("the one in use is good until") and found.command == "systemctl reload labora"
+    (until,) = [one.value for one in at.watch.readings() if one.gauge == "certificate"]
+    assert until < (now + timedelta(days=7)).timestamp()
+    at.reloaded()
+    at.clock.later(STANDS_S)
+    await at.watch.look()
+    assert await at.told("certificate") == ["entered", "recovered"]
+
+
+async def test_a_list_of_revoked_certificates_that_ends_is_an_alert(
+    database: Database, organization: Organization, tmp_path: Path
+) -> None:
+    """Past its next update it admits nobody any more: all analyzers at once, and nobody was told before."""
+    authority = Authority(tmp_path)
+    ours = authority.pair("ours", not_after=datetime.now(UTC) + timedelta(days=90))
+    both = authority.revoke(authority.pair("theirs"))
+    api = ApiSettings(listen=Address("127.0.0.1", 0), tls=ListenTls(ours.cert, ours.key, both))
+    at = watched(database, organization, Settings(tmp_path, api=api))
+    end = machine.lists_end_at(both)
+    assert end is not None
+    at.clock.stepped = (end - timedelta(days=3)).timestamp() - at.clock.start - 1
+    await at.watch.look()
+    assert [one.text for one in at.watch._findings if "revoked ones" in one.subject.name and one.severity] == []
+    at.clock.later(2)
+    await at.watch.look()
+    (found,) = [one for one in at.watch._findings if "revoked ones" in one.subject.name]
+    assert found.severity is Severity.WARNING and found.text == f"is good until {end:%Y-%m-%d %H:%M} UTC"
+    assert "certificate" in await at.standing()
 
 
 async def test_while_the_database_is_away_what_is_found_is_kept(
