@@ -36,13 +36,14 @@ async def note_links(
     return {row["link_id"]: row["heard_at"] for row in rows if row["heard_at"] is not None}
 
 
-# One definition of an analyzer that is down, for whoever routes.
+# One definition of an analyzer that is down, for whoever routes. Nobody looks at a link that is not there any more: how
+# it stood last says nothing.
 DOWN = """
     select analyzer_id from lab.analyzer_down where ended_at is null
     union
     select l.analyzer_id from lab.link_state s join lab.link l on l.id = s.link_id
-     where l.role = 'analyzer' group by l.analyzer_id
-    having not bool_or(s.connected) and max(s.looked_at) > now() - interval '5 minutes'
+     where l.role = 'analyzer' and s.looked_at > now() - interval '5 minutes'
+     group by l.analyzer_id having not bool_or(s.connected)
 """
 
 

@@ -14,6 +14,7 @@ from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWor
 from interface.domain.views import Actor, ActorKind
 from interface.errors import ApiError, IllegalStep
 from interface.flow import dispatches, follow_ups
+from interface.flow.context import register
 from interface.flow.dispatch_watch import LinkSeen, look
 from interface.flow.dispatches import RouteEntry
 from interface.flow.order_book import Book
@@ -119,6 +120,24 @@ async def test_a_link_that_is_silent_for_too_long_is_down(lab: Laboratory) -> No
     ):
         await look(lab.database, [seen, up], now)
         assert bool((await ask(other, "S-1")).works) is has
+
+
+async def test_a_link_that_is_not_there_any_more_keeps_no_analyzer_up(lab: Laboratory) -> None:
+    """It was cabled anew, and its link got another name: how the first one stood last says nothing any more."""
+    other = await another(lab, "second")
+    await route(lab, RouteEntry("bench"), RouteEntry("second"))
+    await lab.order("S-1", "WBC")
+    analyzer = await lab.owner.fetchval("select name from lab.analyzer where id = $1", lab.context.analyzer_id)
+    settings = replace(lab.context.settings, id="bench-tcp", analyzer=analyzer, down_after_s=600)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        link = await register(connection, lab.organization_id, settings, lab.context.driver)
+    now = await lab.owner.fetchval("select now()")
+    up = LinkSeen(other.context, True, NOW)
+    await look(lab.database, [LinkSeen(lab.context, True, now), LinkSeen(link, False, now), up], now)
+    assert not (await ask(other, "S-1")).works
+    await lab.owner.execute("update lab.link_state set looked_at = looked_at - interval '6 minutes'")
+    await look(lab.database, [LinkSeen(link, False, NOW), up], now)
+    assert (await ask(other, "S-1")).works
 
 
 async def test_what_was_refused_may_be_had_by_the_next(lab: Laboratory) -> None:
