@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -138,7 +139,8 @@ async def test_what_came_back_differently_is_said(lab: Laboratory, settings: Set
     assert "message: 4 rows were backed up, 3 came back" in said
     assert "result_version: its 3 rows say something else" in said
     assert "invented: is missing" in said
-    assert "heads of their audit trails" in said and "segment 1: head" in said
+    assert "heads of their audit trails" in said
+    assert re.search(r"segment \d+: head", said), "a transaction elsewhere on the server may have made it two segments"
 
 
 def cut(folder: Path) -> None:
