@@ -178,6 +178,8 @@ class Links:
         self._settings = replace(
             self._settings, links=settings.links, driver_path=settings.driver_path, alerts=settings.alerts
         )
+        self.worker.not_of = self.worker.not_of.difference(self._by_id)  # what waits of these can be read from now on
+        self.worker.wake()
         log.info("configuration applied", action="daemon.configuration", added=changes.added,
                  changed=changes.changed, removed=changes.removed)  # fmt: skip
 

@@ -85,7 +85,6 @@ async def test_what_only_the_other_can_read_waits_is_told_and_is_decided_once_it
             assert list(found) == [Subject("link", "b")]
             assert found[Subject("link", "b")].startswith("1 messages wait: this link is in another daemon's")
 
-            monkeypatch.setattr(ownership, "TELL_S", 0.05)
             files["a"].write_text(files["a"].read_text() + texts["b"])
             await a.reload()
             settled = await eventually(
