@@ -51,7 +51,7 @@ from interface.store.patients import of_persons
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
 from interface.store.query import Page as Page
-from interface.store.versions import measured, versions_of
+from interface.store.versions import measured, versions_of, was_preliminary
 
 _VISIBLE_STATUSES = {
     Audience.STAFF: frozenset(ResultStatus),
@@ -132,6 +132,14 @@ def visible(audience: Audience, row: str = "r") -> str:
     return _told(audience, row)
 
 
+def report_changed(audience: Audience) -> str:
+    """Whether a change of a result `r` is one of its order's report: what is visible, and a preliminary run that is not
+    shown any more since another is to be reported, which may be held: then this one's change is all that says so."""
+    if audience is Audience.EMR_PRELIMINARY:
+        return f"({visible(audience)} or r.status = 'preliminary' and r.held = '{{}}')"
+    return visible(audience)
+
+
 def _told(audience: Audience, row: str) -> str:
     if audience is Audience.STAFF:
         return "true"
@@ -146,9 +154,7 @@ def _taken_back(row: str) -> str:
     reported then is not known; that one was rejected may be seen of each."""
     statuses = ", ".join(f"'{status.value}'" for status in sorted(TAKEN_BACK))
     unreleased = "r.released_at is null" if row == "r" else f"coalesce({row}.created_at < r.released_at, true)"
-    before = f"w.status = 'preliminary' and w.held = '{{}}' and w.version < {row}.version"
-    seen = f"exists (select from {versions_of('= r.id')} w where {before})"
-    return f"{row}.status in ({statuses}) and {unreleased} and {seen}"
+    return f"{row}.status in ({statuses}) and {unreleased} and {was_preliminary('r.id', f'w.version < {row}.version')}"
 
 
 def version_visible(audience: Audience, row: str = "v", *, evidence: bool = False) -> str:
@@ -411,7 +417,7 @@ left join lab.practitioner q on q.id = o.requester_id
 order by o.stamp {direction}, o.id {direction}, i.id
 """
 _REPORT_STAMP = """greatest(o.updated_at, (
-    select max(r.updated_at) from lab.result r where r.order_id = o.id and {visible}))"""
+    select max(r.updated_at) from lab.result r where r.order_id = o.id and {changed}))"""
 _ITEM_EXISTS = "exists (select from lab.order_item i where i.order_id = o.id and i.{column} = any(?::uuid[]))"
 _SPECIMEN_EXISTS = "exists (select from lab.specimen s where s.order_id = o.id and s.barcode = any(?::text[]))"
 _NUMBERED = """o.id in (
@@ -436,7 +442,7 @@ async def get_order(connection: Connection, order_id: UUID, audience: Audience) 
 async def find_reports(connection: Connection, filter: OrderFilter, audience: Audience) -> list[ReportView]:
     """A page of reports: orders, each with its results that the audience may see (perhaps none).
 
-    A report's last change, which the page is about, is the order's or that of the latest visible result.
+    A report's last change, which the page is about, is the order's or the latest of its results' (`report_changed`).
     """
     orders = await _orders(connection, filter, audience, report=True)
     wanted = ResultFilter(order_ids=tuple(order.id for order, _ in orders))
@@ -454,7 +460,7 @@ async def _orders(
     connection: Connection, filter: OrderFilter, audience: Audience, report: bool
 ) -> list[tuple[OrderView, datetime]]:
     query = Query()
-    stamp = _REPORT_STAMP.format(visible=visible(audience)) if report else "o.updated_at"
+    stamp = _REPORT_STAMP.format(changed=report_changed(audience)) if report else "o.updated_at"
     _order_conditions(query, filter)
     end = query.page(filter.page, stamp, "o.id")
     text = _ORDERS.format(

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from interface.domain import states
-from interface.domain.model import RELEASED, HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
+from interface.domain.model import RELEASED, TAKEN_BACK, HoldReason, ItemStatus, Priority, ResultStatus, Step, ValueKind
 from interface.domain.states import SpecimenState
 from interface.domain.views import Actor
 from interface.store import changes, qc_gate, surroundings
@@ -23,7 +23,7 @@ from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps, write_steps
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
-from interface.store.versions import last_version
+from interface.store.versions import last_version, was_preliminary
 
 # ---- orders ----------------------------------------------------------------------------------------------------------
 
@@ -466,7 +466,9 @@ async def point_to(
     )
     if not done.endswith(" 1"):
         return False
-    if status not in RELEASED and (_seen_early(row.status, row.held) or _seen_early(status, held)):
+    if status not in RELEASED and (
+        _seen_early(row.status, row.held) or _seen_early(status, held) or await _taken_back(connection, row, status)
+    ):
         await changes.note_preliminary(connection, row.organization_id, row.order_id or row.id, version_id)
     return True
 
@@ -474,6 +476,13 @@ async def point_to(
 def _seen_early(status: ResultStatus, held: Collection[HoldReason]) -> bool:
     """Whether an EMR sees it where `[api] preliminary` says so, and nowhere else."""
     return status is ResultStatus.PRELIMINARY and not held
+
+
+async def _taken_back(connection: Connection, row: ResultRow, status: ResultStatus) -> bool:
+    """Whether an EMR that sees what is preliminary saw it taken back as something else than it is from now on."""
+    if row.released or row.status not in TAKEN_BACK or row.status is status:
+        return False
+    return bool(await connection.fetchval(f"select {was_preliminary('$1')}", row.id))
 
 
 async def set_pending(connection: Connection, result_id: UUID, version_id: UUID) -> None:

@@ -25,6 +25,7 @@ from interface.store.rows import rows_json, without_nul
 from interface.store.rules import ShadowRow
 from interface.store.turns import in_turns
 from interface.store.version_rows import ALIKE, EXPLANATION, MESSAGE, OWN, ResultVersion, VersionRows
+from interface.store.versions import was_preliminary
 
 CLAIM_S = 60  # a claimed message that nobody settled is free again after this long: its worker has died
 
@@ -270,8 +271,9 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
 # ---- the commit -----------------------------------------------------------------------------------------------------
 
 # What an update is joined with is kept whole beside each row, should that have changed meanwhile: `o` takes no more of
-# it than it needs. `g` reads of each result what it was before this statement: preliminary, and seen as such. `f` reads
-# which item it answered: one that no result answers any more, since its code is another test's now, is to be measured.
+# it than it needs. `g` reads of each result what it was before this statement: preliminary, and seen as such, or taken
+# back from who saw it, and now seen as something else. `f` reads which item it answered: one that no result answers any
+# more, since its code is another test's now, is to be measured.
 # Each row of `$4` has one of `$5` and one of `$6`. A full join of what has no order is made by hashes, whatever the
 # session allows; what has no other half has no id, and is refused. The planner thinks all arrays equally long: for a
 # condition that is always true it takes these two for the shorter ones, and so keeps the rows of `$4` in their order.
@@ -351,9 +353,11 @@ _CHANGED = """u AS (
     SELECT (array_agg(i.id))[1], $1, 'preliminary', coalesce(r.order_id, i.order_id, i.message_id, i.result_id),
         array_agg(i.id)
     FROM i CROSS JOIN LATERAL (
-        SELECT order_id FROM lab.result WHERE id = i.result_id AND status = 'preliminary' AND held = '{}' OFFSET 0) r
+        SELECT q.order_id FROM lab.result q WHERE q.id = i.result_id AND (q.status = 'preliminary' AND q.held = '{}'
+            OR q.status IN ('registered', 'cancelled') AND q.status <> i.status AND q.released_at IS NULL
+            AND WAS_PRELIMINARY) OFFSET 0) r
     WHERE NOT i.fresh AND NOT i.pending AND i.status IN ('registered', 'cancelled') GROUP BY 4
-), """
+), """.replace("WAS_PRELIMINARY", was_preliminary("q.id"))
 _SOURCES = {
     "own": OWN.source(4), "alike": ALIKE.source(5), "messages": MESSAGE.source(6),
     "explanations": EXPLANATION.source(7),

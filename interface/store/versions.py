@@ -25,6 +25,13 @@ def last_version(result: str, version: str) -> str:
     )
 
 
+def was_preliminary(result: str, before: str = "true") -> str:
+    """Whether a version `w` of the result, of those that are `before`, was one that an EMR sees where `[api]
+    preliminary` says so: what takes it back is seen there too, for as long as the result is not released."""
+    early = f"w.status = 'preliminary' and w.held = '{{}}' and {before}"
+    return f"exists (select from {versions_of(f'= {result}')} w where {early})"
+
+
 def shown_version(result: str) -> str:
     """The id by which the current version of the result is known to those who keep what they read: its own, or that
     of what is shown of it since the time of its collection was told (`store.specimens`)."""

@@ -82,18 +82,22 @@ class Emr:
         for id, one in there.items():
             if id in had and had[id]["meta"].get("versionId") == one["meta"].get("versionId"):
                 assert _says(had[id]) == _says(one), f"another content with the same ETag: {case}"
-        self.polled[kind] = _as_had(had | new, there)
+        self.polled[kind] = self._as_had(kind, had | new, there, case)
         assert _content(self.polled[kind]) == _content(there), f"not found by _lastUpdated: {case}"
 
     def _be_told(self, kind: str, there: Resources, named: Iterable[str], case: str) -> None:
         had = self.told[kind] | {id: there[id] for id in named if id in there}
-        self.told[kind] = _as_had(had, there)
+        self.told[kind] = self._as_had(kind, had, there, case)
         assert _content(self.told[kind]) == _content(there), f"not told by the feed: {case}"
 
-
-def _as_had(had: Resources, there: Resources) -> Resources:
-    """Without what is not shown any more: of several runs that are preliminary one is reported, and then another."""
-    return {id: one for id, one in had.items() if id in there}
+    def _as_had(self, kind: str, had: Resources, there: Resources, case: str) -> Resources:
+        """Without what is not shown any more: of several runs that are preliminary one is reported, and then another,
+        which the report says (docs/changes.md). Nothing else is ever gone."""
+        for id, one in had.items():
+            if id not in there:
+                early = self.audience is Audience.EMR_PRELIMINARY and kind == "Observation"
+                assert early and one["status"] == "preliminary", f"gone without a word: {case}"
+        return {id: one for id, one in had.items() if id in there}
 
 
 def _content(resources: Resources) -> Resources:

@@ -13,7 +13,7 @@ from interface.domain.views import Audience, ResultView
 from interface.flow import follow_ups, reports, review, specimens
 from interface.flow.correction import NewValue
 from interface.store import changes
-from interface.store.lab import result_history
+from interface.store.lab import OrderFilter, find_reports, result_history
 from tests.flow.controls import REJECT, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import sent
@@ -131,6 +131,37 @@ async def test_each_further_reason_to_hold_it_is_told_of_nobody(lab: Laboratory)
     before = await end_of_feed(lab)
     await held(lab, one)
     assert await told(lab, before) == set()
+
+
+async def test_that_what_was_taken_back_is_rejected_and_held_again_is_told_each_time(lab: Laboratory) -> None:
+    one = await preliminary(lab)
+    await held(lab, one)
+    both = {("Observation", one.id), ("DiagnosticReport", one.order_id)}
+    before = await end_of_feed(lab)
+    await rejected(lab, one)
+    assert [now.status for now in await lab.results(EARLY)] == [ResultStatus.CANCELLED]
+    assert both <= await told(lab, before)
+    before = await end_of_feed(lab)
+    await send(lab, "C2", "-4.5")
+    assert [now.status for now in await lab.results(EARLY)] == [ResultStatus.REGISTERED]
+    assert both <= await told(lab, before) and await told(lab, before, LATE) == set()
+
+
+async def test_a_report_without_a_run_whose_next_is_held_is_another(lab: Laboratory) -> None:
+    """Nothing of the next run is seen: that the first is reported no more is all that says so."""
+    one = await preliminary(lab)
+    stamps, before = [], await end_of_feed(lab)
+    for control, value in (("", ""), ("C2", "-4.5")):
+        if value:
+            await lab.send(sent("S-1", {"K": value}, control=control, at="20260102040000"))
+            await lab.settle()
+        async with lab.database.organization(lab.organization_id) as connection:
+            [early] = await find_reports(connection, OrderFilter(), EARLY)
+            [late] = await find_reports(connection, OrderFilter(), LATE)
+        stamps.append((len(early.results), early.updated_at, late.updated_at))
+    assert [now.reportable for now in await lab.results()] == [False, True]
+    assert [count for count, _, _ in stamps] == [1, 0] and stamps[0][1] < stamps[1][1] and stamps[0][2] == stamps[1][2]
+    assert ("DiagnosticReport", one.order_id) in await told(lab, before) and await told(lab, before, LATE) == set()
 
 
 async def test_what_comes_back_is_told_with_its_report(lab: Laboratory) -> None:

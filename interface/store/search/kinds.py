@@ -23,7 +23,7 @@ from interface.domain.systems import (
     TEST_SYSTEM,
 )
 from interface.domain.views import Audience
-from interface.store.lab import item_shown, specimen_visible, visible
+from interface.store.lab import item_shown, report_changed, specimen_visible, visible
 from interface.store.search.cover import OBSERVATION
 from interface.store.search.engine import Join, Kind
 from interface.store.search.evidence import EVIDENCE
@@ -175,7 +175,8 @@ _TAKEN_OF = """left join lateral (
 ) d on true"""
 # When the results changed that it sees; of their versions nothing is read.
 _CHANGED = """left join lateral (
-    select max(r.updated_at) as at, count(*) as results from lab.result r where r.order_id = o.id and {visible}
+    select max(r.updated_at) as at, count(*) filter (where {visible}) as results from lab.result r
+    where r.order_id = o.id and {changed}
 ) c on true"""
 # Every change of an order or of a result of one, which are two indexes in the order of time; a report stands where it
 # changed last. Of results that changed together the last one says so, and none where the order did at that moment. Each
@@ -188,10 +189,10 @@ _CHANGES = """(
 _CHANGED_SINCE = """o.id = any(array(select n.id from lab.lab_order n where n.updated_at >= {at}
     union select w.order_id from lab.result w where w.updated_at >= {at}))"""
 _LAST_CHANGE = """case when e.source = e.id
-    then not exists (select from lab.result r where r.order_id = e.id and r.updated_at > e.at and {visible})
-    else o.updated_at < e.at and exists (select from lab.result r where r.id = e.source and {visible})
+    then not exists (select from lab.result r where r.order_id = e.id and r.updated_at > e.at and {changed})
+    else o.updated_at < e.at and exists (select from lab.result r where r.id = e.source and {changed})
         and not exists (select from lab.result r where r.order_id = e.id and (r.updated_at, r.id) > (e.at, e.source)
-                        and {visible}) end"""
+                        and {changed}) end"""
 # `render.fhir.report_status`, in SQL
 _REPORT_STATUS = """(case
     when o.cancelled_at is not null and t.released = 0 then 'cancelled'
@@ -218,7 +219,10 @@ _NUMBERS = Numbered(
 
 
 def _report(audience: Audience) -> Kind:
-    seen = {"visible": visible(audience), "released": _RELEASED, "taken_back": _TAKEN_BACK, "taken": TAKEN}
+    seen = {
+        "visible": visible(audience), "changed": report_changed(audience), "released": _RELEASED,
+        "taken_back": _TAKEN_BACK, "taken": TAKEN,
+    }  # fmt: skip
     status = _REPORT_STATUS.format(**seen)
 
     def issued(at: str) -> Parameter:
