@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from interface.domain.model import RELEASED, ItemStatus
+from interface.domain.model import RELEASED, TAKEN_BACK, ItemStatus
 from interface.domain.states import SPECIMEN_STATUS, SpecimenState
 from interface.domain.views import Actor, SpecimenEventView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.order_changes import none_waits
+from interface.store.versions import was_preliminary
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,23 @@ select s.id, s.barcode, s.type, s.state, s.order_id, coalesce(o.number, '') as o
 from lab.specimen s left join lab.lab_order o on o.id = s.order_id
 where s.id = any($1::uuid[]) order by s.id for update of s
 """
-_TIME_RESULTS = """
+# Told of each as it is seen: also of what was taken back, and of what was released and is retracted.
+_TIME_RESULTS = f"""
 with changed as (
     update lab.result
     set effective_at = $2, updated_at = now(), told_of = version_id, told_id = lab.new_id(), told_at = now()
     where specimen_id = $1 returning *
 ), preliminary as (
     insert into lab.outbox (id, organization_id, kind, entity_id, versions)
-    select lab.new_id(), organization_id, 'preliminary', coalesce(order_id, id), array[version_id] from changed
-    where status = 'preliminary' and held = '{}' and reportable
+    select lab.new_id(), organization_id, 'preliminary', coalesce(order_id, id), array[version_id] from changed c
+    where c.status = 'preliminary' and c.held = '{{}}' and c.reportable
+       or c.status = any($4::text[]) and c.released_at is null and {was_preliminary("c.id")}
 )
 insert into lab.outbox (id, organization_id, kind, entity_id, entity_version)
 select lab.new_id(), organization_id, 'result', id, version from changed
-where status = any($3::text[]) and held = '{}' and reportable
-"""
+where status = any($3::text[]) and held = '{{}}' and reportable
+   or status = 'entered-in-error' and released_at is not null
+"""  # noqa: S608 - names of ours
 _FAMILY = """
 with recursive family (id) as (
     select id from lab.specimen where id = $1
@@ -180,7 +184,7 @@ async def time_results(connection: Connection, specimen_id: UUID, collected_at: 
     What was measured is what it was, so that no result is amended: its version stands, with what was decided of it. But
     what is shown of it is another content, and has another versionId (FHIR R4 resource.html#Meta: it changes each time
     the content does; http.html#cread: 304 is of the same version)."""
-    await connection.execute(_TIME_RESULTS, specimen_id, collected_at, sorted(RELEASED))
+    await connection.execute(_TIME_RESULTS, specimen_id, collected_at, sorted(RELEASED), sorted(TAKEN_BACK))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from interface.domain.model import FollowUpKind, ResultStatus
 from interface.domain.specimens import RejectReason
-from interface.domain.views import Audience, ResultView
+from interface.domain.views import Audience, IdentifierView, ResultView
 from interface.flow import follow_ups, reports, review, specimens
 from interface.flow.correction import NewValue
+from interface.flow.orders import NewOrder, NewSpecimen, create_order
+from interface.flow.people import NewPatient
 from interface.store import changes
 from interface.store.lab import OrderFilter, find_reports, result_history
 from tests.flow.controls import REJECT, bench
-from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.laboratory import COLLECTED, Laboratory, laboratory
 from tests.flow.rulebook import sent
 
 Step = Callable[[Laboratory, ResultView], Awaitable[object]]
@@ -145,6 +148,30 @@ async def test_that_what_was_taken_back_is_rejected_and_held_again_is_told_each_
     await send(lab, "C2", "-4.5")
     assert [now.status for now in await lab.results(EARLY)] == [ResultStatus.REGISTERED]
     assert both <= await told(lab, before) and await told(lab, before, LATE) == set()
+
+
+@pytest.mark.parametrize("audience", [EARLY, LATE])
+async def test_when_what_was_taken_back_was_collected_is_told(lab: Laboratory, audience: Audience) -> None:
+    """What was released and retracted is seen as such by every EMR."""
+    patient = NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "Maria")
+    new = NewOrder((NewSpecimen(("K",), "S-1", received_at=datetime.now(UTC)),), patient=patient)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await create_order(connection, lab.director, new)
+    await send(lab, "C1", "4.4")
+    [one] = await lab.results()
+    assert one.specimen_id is not None and one.collected_at is None
+    if audience is EARLY:
+        await held(lab, one)
+    else:
+        await lab.release(one.id)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.retract(connection, lab.director, one.id, "of another person")
+    before = await end_of_feed(lab)
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.collect(connection, lab.director, one.specimen_id, at=COLLECTED)
+    [now] = await lab.results(audience)
+    assert now.collected_at == COLLECTED and now.updated_at > one.updated_at
+    assert {("Observation", one.id), ("DiagnosticReport", one.order_id)} <= await told(lab, before, audience)
 
 
 async def test_a_report_without_a_run_whose_next_is_held_is_another(lab: Laboratory) -> None:
