@@ -218,10 +218,12 @@ async def _add_version(
     )
     organization_id = await rows.own_organization(connection)
     await rows.add_version(connection, organization_id, report, digest, report_json.dumps(content))
-    if last is not None and material.view.updated_at <= last[2]:
+    changed_at = material.view.updated_at
+    if last is not None and (changed_at <= last[2] or await rows.is_to_come(connection, changed_at)):
         # Nothing of the order has changed since, but its person's name, or a specimen: it is told as another version of
-        # the DiagnosticReport, whose PDF is another; who has the one before would be told 304, and keep that.
-        await touch_orders(connection, [order_id])
+        # the DiagnosticReport, whose PDF is another; who has the one before would be told 304, and keep that. Of a time
+        # that is to come, by a clock that was put back since, nobody knows.
+        await touch_orders(connection, [order_id], changed_at)
     return report
 
 

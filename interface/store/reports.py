@@ -248,6 +248,11 @@ async def last(connection: Connection, order_id: UUID, audience: Audience) -> tu
     return (row["digest"] or b"", row["version"], row["created_at"]) if row is not None else None
 
 
+async def is_to_come(connection: Connection, at: datetime) -> bool:
+    found: bool = await connection.fetchval("select $1::timestamptz > clock_timestamp()", at)
+    return found
+
+
 async def last_number(connection: Connection, order_id: UUID) -> int:
     """Of all its versions; 0 without one."""
     number: int = await connection.fetchval(

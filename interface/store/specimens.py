@@ -267,14 +267,17 @@ async def set_items(
         await none_waits(connection, order_ids)
 
 
-async def touch_orders(connection: Connection, order_ids: Iterable[UUID]) -> None:
-    """A new version of these orders, in the order of their ids."""
+async def touch_orders(connection: Connection, order_ids: Iterable[UUID], after: datetime | None = None) -> None:
+    """A new version of these orders, in the order of their ids; of a time `after` this one, whatever the clock says."""
     await connection.execute(
         """
         with o as (select id from lab.lab_order where id = any($1::uuid[]) order by id for update)
-        update lab.lab_order set version = version + 1, updated_at = now() from o where lab_order.id = o.id
+        update lab.lab_order
+        set version = version + 1, updated_at = greatest(now(), $2::timestamptz + interval '1 microsecond')
+        from o where lab_order.id = o.id
         """,
         list(order_ids),
+        after,
     )
 
 

@@ -116,6 +116,27 @@ async def test_who_has_the_report_is_told_of_a_pdf_that_says_something_else(case
         assert (await case.bench.get(path, case.token)).json == again.json, "it comes to rest"
 
 
+async def test_so_is_who_has_one_of_before_a_clock_was_put_back(case: Case) -> None:
+    lab, path = case.laboratory, f"/fhir/DiagnosticReport/{case.order['order']}"
+
+    async def look() -> None:
+        await report_watch.look(lab.database, lab.organization_id, Audience.EMR, deque())
+
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await connection.execute("update lab.result set updated_at = now() + interval '1 hour'")
+    await look()
+    seen = await case.bench.get(path, case.token)
+    before = (await case.bench.get("/api/changes?after=now", case.token)).json["next"]
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await connection.execute("update lab.patient set family = 'Moster', version = version + 1")
+    for _ in range(2):  # it comes to rest
+        await look()
+        again = await case.bench.get(path, case.token, headers={"If-None-Match": seen.headers["ETag"]})
+        told = (await case.bench.get(f"/api/changes?after={before}", case.token)).json["changes"]
+        assert (again.status, [one["type"] for one in told]) == (200, ["DiagnosticReport"])
+        assert again.json["meta"]["lastUpdated"] > seen.json["meta"]["lastUpdated"]
+
+
 async def test_in_fhirs_own_form_it_is_a_resource(case: Case) -> None:
     raw = await case.bench.get(f"/fhir/{(await case.form())['url']}", case.token)
     url = f"/fhir/{(await case.form())['url']}"
