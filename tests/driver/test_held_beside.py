@@ -105,6 +105,7 @@ def test_a_word_that_nobody_knows_holds_beside_one_that_is_known(words: tuple[st
         ("BT", "F", ()),
         ("XY", "F", (HoldReason.UNKNOWN_FLAG,)),
         ("P02T", "X", (HoldReason.RUN_FAILED,)),
+        ("P02T", "F", (HoldReason.RUN_FAILED,)),  # an error, whatever the status says
     ],
 )
 def test_the_outcome_of_a_cobas_6800_that_captures_show_is_no_unknown_flag(
@@ -117,3 +118,19 @@ def test_the_outcome_of_a_cobas_6800_that_captures_show_is_no_unknown_flag(
     )
     (observed,) = hl7(registry.load("roche_cobas6800"), text.encode()).specimens[0].results
     assert (observed.value.text, observed.holds) == (flag, holds)
+
+
+@pytest.mark.parametrize(("driver", "sender"), [("roche_cobas6800", "COBAS6800/8800"), ("roche_cobas5800", "X800 DM")])
+@pytest.mark.parametrize(
+    ("flags", "holds"), [("P02T", (HoldReason.RUN_FAILED,)), ("ND~P02T", (HoldReason.RUN_FAILED,)), ("", ())]
+)
+def test_an_error_beside_a_count_fails_it_whatever_its_status_says(
+    driver: str, sender: str, flags: str, holds: tuple[HoldReason, ...]
+) -> None:
+    """The count was released with the error beside it, where its status was F."""
+    text = (
+        f"MSH|^~\\&|{sender}||LIS||20260317104355||OUL^R22|M-1|P|2.5||||||ASCII\rSPM||S-1||PLAS\r"
+        f"OBR|1|||70241-5^HIV^LN\rOBX|1|NM|HIV^HIV^99ROC||763|10*-1.{{Copies}}/mL^^UCUM||{flags}|||F\r"
+    )
+    (observed,) = hl7(registry.load(driver), text.encode()).specimens[0].results
+    assert observed.holds == holds
