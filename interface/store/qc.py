@@ -278,22 +278,30 @@ async def set_excluded(connection: Connection, actor: Actor, id: UUID, reason: s
     )  # fmt: skip
 
 
-# Of the rows in force for a code the first counts, for each type of specimen, as in `Catalogue.mapping`.
+# Of the rows in force for a code the first counts, for each type of specimen, as in `Catalogue.mapping`. Asked once for
+# what a code was taken for, not once for each of its controls: of a whole map there are a hundred thousand.
 _MAPPED_OTHERWISE = f"""
-select p.qc_result_id, p.analyzer_id, p.test_id, p.module
-from unnest($1::text[], $2::text[]) as k (driver, code)
-join lab.analyzer a on a.driver = k.driver
-join lab.qc_result r on r.analyzer_id = a.id and r.code = k.code and r.measured_at > now() - $3::interval
-join lab.qc_point p on p.qc_result_id = r.id
-left join lab.message m on m.id = r.message_id
-where p.excluded_at is null and p.verdict in ('accept', 'warn') and p.test_id not in (
-    select coalesce(n.test_id, '00000000-0000-0000-0000-000000000000') from (
-        select distinct on (c.specimen_type) c.test_id from lab.code_map c
-        where c.driver = k.driver and c.code = k.code and (c.link_id is null or c.link_id = m.link_id)
-          and c.ended_at is null and c.valid_from <= clock_timestamp()
-          and (c.valid_to is null or c.valid_to > clock_timestamp())
-        order by c.specimen_type, c.origin = '{SITE}' desc, c.link_id is not null desc, c.revision desc, c.id desc) n)
-order by p.measured_at, p.qc_result_id
+with found as materialized (
+    select p.qc_result_id, p.analyzer_id, p.test_id, p.module, p.measured_at, k.driver, k.code, m.link_id
+    from unnest($1::text[], $2::text[]) as k (driver, code)
+    join lab.analyzer a on a.driver = k.driver
+    join lab.qc_result r on r.analyzer_id = a.id and r.code = k.code and r.measured_at > now() - $3::interval
+    join lab.qc_point p on p.qc_result_id = r.id
+    left join lab.message m on m.id = r.message_id
+    where p.excluded_at is null and p.verdict in ('accept', 'warn')),
+taken as (select distinct driver, code, link_id, test_id from found),
+otherwise as materialized (
+    select * from taken t where t.test_id not in (
+        select coalesce(n.test_id, '00000000-0000-0000-0000-000000000000') from (
+            select distinct on (c.specimen_type) c.test_id from lab.code_map c
+            where c.driver = t.driver and c.code = t.code and (c.link_id is null or c.link_id = t.link_id)
+              and c.ended_at is null and c.valid_from <= clock_timestamp()
+              and (c.valid_to is null or c.valid_to > clock_timestamp())
+            order by c.specimen_type, c.origin = '{SITE}' desc, c.link_id is not null desc, c.revision desc,
+                     c.id desc) n))
+select f.qc_result_id, f.analyzer_id, f.test_id, f.module
+from found f join otherwise o using (driver, code, test_id) where f.link_id is not distinct from o.link_id
+order by f.measured_at, f.qc_result_id
 """  # noqa: S608 - a constant
 
 

@@ -10,6 +10,7 @@ from interface.domain.mapping import MapKey, Target, Wanted
 from interface.flow import maps as flow
 from interface.flow.qc_sweep import sweep
 from interface.store import maps
+from interface.store import qc as rows
 from tests.flow.control_bench import control_bench
 from tests.flow.laboratory import Laboratory, laboratory
 
@@ -61,3 +62,18 @@ async def test_another_unit_a_later_time_and_another_code_change_nothing(databas
         await mapped(lab, Target("WBC", "/uL"))
         await mapped(lab, Target("RBC", "10*12/L"), datetime.now(UTC) + timedelta(days=30))
         assert await found(lab) == ("ok", [])
+
+
+async def test_what_a_code_stands_for_is_asked_once_and_not_for_each_of_its_controls(database_url: str) -> None:
+    """A map of 300 codes with the controls of 90 days took half a minute, twice, and results waited for it."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        for minutes in (50, 40, 30, 20):
+            await at.send("QC1", "7.05", minutes)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            asked = ["generic_lis2"], ["WBC"], timedelta(days=90)
+            plan = await connection.fetch(f"explain (analyze, timing off) {rows._MAPPED_OTHERWISE}", *asked)
+        [line] = [str(row[0]) for row in plan if " on code_map " in row[0]]
+        assert "loops=1)" in line
+        assert await lab.owner.fetchval("select count(*) from lab.qc_point") == 4
