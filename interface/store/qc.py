@@ -279,7 +279,8 @@ async def set_excluded(connection: Connection, actor: Actor, id: UUID, reason: s
 
 
 # Of the rows in force for a code the first counts, for each type of specimen, as in `Catalogue.mapping`. Asked once for
-# what a code was taken for, not once for each of its controls: of a whole map there are a hundred thousand.
+# what a code was taken for, not once for each of its controls: of a whole map there are a hundred thousand. A code that
+# stands for the test again later was never of another: its results are held meanwhile (`labora map unset --until`).
 _MAPPED_OTHERWISE = f"""
 with found as materialized (
     select p.qc_result_id, p.analyzer_id, p.test_id, p.module, p.measured_at, k.driver, k.code, m.link_id
@@ -293,10 +294,13 @@ taken as (select distinct driver, code, link_id, test_id from found),
 otherwise as materialized (
     select * from taken t where t.test_id not in (
         select coalesce(n.test_id, '00000000-0000-0000-0000-000000000000') from (
+            select clock_timestamp() as at
+            union select b.at from lab.code_map c cross join lateral (values (c.valid_from), (c.valid_to)) b (at)
+            where c.driver = t.driver and c.code = t.code and c.ended_at is null and b.at > clock_timestamp()) i
+        cross join lateral (
             select distinct on (c.specimen_type) c.test_id from lab.code_map c
             where c.driver = t.driver and c.code = t.code and (c.link_id is null or c.link_id = t.link_id)
-              and c.ended_at is null and c.valid_from <= clock_timestamp()
-              and (c.valid_to is null or c.valid_to > clock_timestamp())
+              and c.ended_at is null and c.valid_from <= i.at and (c.valid_to is null or c.valid_to > i.at)
             order by c.specimen_type, c.origin = '{SITE}' desc, c.link_id is not null desc, c.revision desc,
                      c.id desc) n))
 select f.qc_result_id, f.analyzer_id, f.test_id, f.module
@@ -306,8 +310,8 @@ order by f.measured_at, f.qc_result_id
 
 
 async def mapped_otherwise(connection: Connection, codes: Collection[tuple[str, str]]) -> list[tuple[UUID, Stream]]:
-    """The controls of these codes, each of a driver, that were acceptable for a test that no map makes of them now; as
-    far back as something that they vouch for may still come."""
+    """The controls of these codes, each of a driver, that were acceptable for a test that no map makes of them, now or
+    later; as far back as something that they vouch for may still come."""
     drivers, names = [driver for driver, _ in codes], [code for _, code in codes]
     found = await connection.fetch(_MAPPED_OTHERWISE, drivers, names, CLOCK_BEHIND)
     return [(row["qc_result_id"], Stream(row["analyzer_id"], row["test_id"], row["module"])) for row in found]
