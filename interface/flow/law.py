@@ -117,8 +117,9 @@ async def _order_answered(request: Request) -> Reply:
     sending_id, data = found[0]
     told = await dispatch.by_ids(connection, await dispatch.of_sending(connection, sending_id))
     rows = {str(row.work_id): row for row in told if row.sending_id == sending_id}  # else it was told anew since
-    for judged in judge([step for step in _steps(data) if step in rows], answer):
-        row = rows[judged.step_id]
+    for judged in judge(_steps(data), answer):  # of all that it was told, though some was cancelled since
+        if (row := rows.get(judged.step_id)) is None:
+            continue
         state, words = _became(row, judged, again=False)
         await order_book.answered(connection, link, [row.id], state, words, now)
     return Reply(b"")

@@ -16,7 +16,7 @@ from interface.domain.specimens import RejectReason
 from interface.driver import registry
 from interface.driver.dialogue import REASONS
 from interface.errors import DriverError
-from interface.flow import order_book, queries, specimens
+from interface.flow import order_book, order_changes, queries, specimens
 from interface.flow.context import LinkContext, register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
@@ -379,3 +379,36 @@ async def test_how_an_analyzer_takes_the_orders_behind_its_query_is_heard(
     assert (await say(x800, answer)).reply is None, "an answer is not answered"
     assert [one for one, _ in await states(x800)] == [state]
     assert [one for one, _ in await settled(x800)] == ["released", "rejected", "released"]
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("ORC|UA|{id}|||CA\r", "sent"),  # it says no more of what it takes
+        ("ORC|UA|a|||CA\rORC|OK|b|||SC\r", "accepted"),
+        ("ORC|OK|a|||SC\rORC|UA|b|||CA\r", "refused"),
+    ],
+)
+async def test_what_it_says_of_work_that_was_cancelled_meanwhile_is_not_of_the_others(
+    x800: Laboratory, said: str, state: str
+) -> None:
+    """What was cancelled between the order and its answer is told anew, and is no work of that message any more."""
+    await x800.owner.execute(
+        "insert into lab.code_map (id, organization_id, driver, code, test_id, origin, valid_from)"
+        " select gen_random_uuid(), organization_id, 'roche_cobas5800', '70242-5/HBV', id, 'site', '2020-01-01'"
+        " from lab.test where code = 'NA' and organization_id = $1", x800.organization_id,
+    )  # fmt: skip
+    order = await x800.order("S-2", "GLU", "NA", patient_id="P-2")
+    receipt = await say(x800, QBP.replace("S-1", "S-2"))
+    [ordered] = [hl7.parse(one) for one in receipt.then]
+    first, second = [one.value(2) for one in ordered.all("OBR")]
+    items = await x800.owner.fetch("select work_id, order_item_id from lab.dispatch")
+    gone = next(row["order_item_id"] for row in items if str(row["work_id"]) == first)
+    async with x800.database.transaction(x800.organization_id) as connection:
+        await order_changes.cancel(connection, x800.director, order.id, "ordered twice", item_ids=[gone])
+    answer = ORL.replace("S-1", "S-2").format(code="AA", of=ordered.control_id, said=said.format(id=first))
+    assert (await say(x800, answer)).reply is None
+    rows = await x800.owner.fetch("select work_id, kind, state from lab.dispatch")
+    found = {str(row["work_id"]): (row["kind"], row["state"]) for row in rows}
+    assert found[second] == ("new", state)
+    assert found[first] == ("cancel", "queued"), "that it is to be taken back is still to be told"
