@@ -29,7 +29,6 @@ from interface.store.catalogue import load_code_map
 from interface.store.db import Connection, Database
 from interface.store.embedded import login_url
 from interface.store.journal import Journal
-from interface.store.leases import analyzers_elsewhere
 from interface.store.wire_log import WireLogWriter
 from interface.store.worklists import set_worklists
 from interface.systemd import Sockets
@@ -239,19 +238,17 @@ class Links:
         return found
 
     async def set_worklists(self) -> None:
-        """The analyzers that a link tells of their work, and no others: also those are left out that have no link. Not
-        those of which another daemon has a link that is none of these (docs/standby.md): it has said so of them. To be
-        called when this one's leases are taken, so that of two that start at once one sees the other's."""
+        """The analyzers that a link tells of their work, and no others: also those are left out that have no link.
+        Those of which another daemon has a link that is none of these (docs/standby.md) are not switched off.
+        To be called when this one's leases are taken, so that of two that start at once one sees the other's."""
         ids = [context.link_id for context in self.contexts]
         for organization_id in self.journals:
             told = {
                 context.analyzer_id for context in self.contexts
                 if context.organization_id == organization_id and context.settings.download
             }  # fmt: skip
-            async with self.database.organization(organization_id) as connection:
-                left = await analyzers_elsewhere(connection, ids)
             async with self.database.transaction(organization_id) as connection:
-                await set_worklists(connection, organization_id, told, left)
+                await set_worklists(connection, organization_id, told, ids)
 
     async def _organizations(self, settings: Settings) -> dict[str, UUID]:
         """The organizations the links name. Into a database that has none yet they are put at the first start."""
