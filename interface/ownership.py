@@ -259,6 +259,7 @@ class Ownership:
                 log.error("another daemon of this database has other links in its configuration",
                           action="daemon.configuration", daemon=other.name)  # fmt: skip
         if not others:
+            self.links.worker.not_of = frozenset()  # what they left that nobody can read is parked: everybody sees that
             return
         by_organization: dict[UUID, dict[UUID, Mapping[str, object]]] = {}
         for link_id, said in self.links.standing().items():

@@ -211,7 +211,7 @@ class ResultWorker:
             most = min(CLAIM_MESSAGES, max(FIRST_MESSAGES, 4 * self._claims))
             most = BUSY_MESSAGES if self._courtesy.busy() else most
             claims = await self._readable(await store.claim(system, most, self._organization_ids, self.not_of))
-            await self._count_waiting(system, whether=bool(claims))
+            await self._count_waiting(system, whether=bool(claims or self.not_of))
         self._doubtful = False
         self._claims = len(claims)
         self._emptied = len(claims) < most and not any(claim.attempts > 1 for claim in claims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -11,11 +12,12 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from interface import config, ownership
+from interface import config, ownership, telemetry
 from interface.daemon import started
 from interface.domain.alerts import Subject
 from interface.domain.roster import Roster
 from interface.ops.alert_watch import LinkHeard, looks
+from interface.ownership import Ownership
 from interface.settings import AlertSettings
 from interface.store.db import Database
 from tests.cluster import owner_of
@@ -95,8 +97,43 @@ async def test_what_only_the_other_can_read_waits_is_told_and_is_decided_once_it
     assert "message.parked" not in [one["action"] for one in logs]
 
 
+async def test_what_it_left_when_it_went_is_parked_where_everybody_sees_it(
+    owner: asyncpg.Connection[asyncpg.Record], founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's is it then. It went on waiting for a daemon that is no more, without a name and without an alert of its
+    own, for as long as the last one ran alone; and the metrics said all the while that nothing waits."""
+    monkeypatch.setattr(ownership, "TELL_S", 0.05)
+    tell, ends = Ownership._tell, asyncio.Event()
+
+    async def seldom(self: Ownership) -> None:
+        """As with five seconds between: mostly it has noticed by then that it is alone."""
+        if not (ends.is_set() and self.membership.others):
+            await tell(self)
+
+    monkeypatch.setattr(Ownership, "_tell", seldom)
+    ports = dict(zip("ab", free_ports(2), strict=True))
+    files = []
+    for name, port in zip("ab", free_ports(2), strict=True):
+        files.append(tmp_path / f"{name}.toml")
+        files[-1].write_text(
+            DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
+            + LINK.format(id=name, organization=FOUNDED, port=ports[name])
+        )
+    with capture_logs() as logs:
+        async with started(config.load(files[0], {})):
+            async with started(config.load(files[1], {})) as b:
+                await eventually(lambda: _true([one for one in logs if "only another daemon has" in one["event"]]))
+                analyzer = Analyzer((b.links["b"],), "B")
+                await analyzer.send()
+                await analyzer.close()
+                await eventually(lambda: _true(["labora_queue_messages 1.0" in telemetry.metrics_page()[0].decode()]))
+                assert await owner.fetchval("select settled from lab.message") is None
+                ends.set()
+            assert await eventually(lambda: owner.fetchval("select settled from lab.message")) == "parked"
+
+
 async def _true(found: list[object]) -> bool:
-    return bool(found)
+    return any(found)
 
 
 async def _backlog(url: str) -> dict[Subject, str]:
