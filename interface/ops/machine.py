@@ -189,6 +189,7 @@ def time_server(state: bool | None) -> Finding:
 _PROXY_WAIT_S: Final = 2.0
 _ENDS: Final = ((Severity.URGENT, timedelta(days=7)), (Severity.WARNING, timedelta(days=30)))
 _LISTS_END: Final = ((Severity.URGENT, timedelta(days=1)), (Severity.WARNING, timedelta(days=3)))  # made anew often
+_LIFE: Final = timedelta(days=12)  # of a list for which that is; of one that lives shorter, in proportion
 _LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 _LISTS: Final = "revoked ones in "
 
@@ -216,13 +217,20 @@ def ends_at(path: Path, *, authorities: bool) -> datetime:
     return max(ends) if authorities else min(ends)
 
 
-def lists_end_at(path: Path) -> datetime | None:
-    """When the first list of revoked certificates in the file is past its next update, and admits nobody any more (RFC
-    5280, 5.1.2.5); None where none is in it. Raises OSError, ValueError."""
+def _first_list(path: Path) -> tuple[datetime, datetime] | None:
+    """When the list of revoked certificates in the file was made that is the first to be past its next update, and when
+    it is, and admits nobody any more (RFC 5280, 5.1.2.5); None where none has one. Raises OSError, ValueError."""
     from cryptography import x509  # as above
 
     lists = [x509.load_pem_x509_crl(one) for one in _LIST.findall(path.read_bytes())]
-    return min((one.next_update_utc for one in lists if one.next_update_utc is not None), default=None)
+    found = [(one.next_update_utc, one.last_update_utc) for one in lists if one.next_update_utc is not None]
+    return min(found)[::-1] if found else None
+
+
+def lists_end_at(path: Path) -> datetime | None:
+    """When that one is past its next update. Raises OSError, ValueError."""
+    first = _first_list(path)
+    return first[1] if first else None
 
 
 def ends(settings: Settings) -> dict[Subject, datetime]:
@@ -232,7 +240,7 @@ def ends(settings: Settings) -> dict[Subject, datetime]:
         with suppress(OSError, ValueError):
             found[_of_file(path, owner)] = ends_at(path, authorities=authorities)
             if authorities and (end := lists_end_at(path)) is not None:
-                found[Subject("certificate", f"{_LISTS}{path} of {owner}")] = end
+                found[_of_lists(path, owner)] = end
     return found
 
 
@@ -251,6 +259,10 @@ def _of_file(path: Path, owner: str) -> Subject:
     return Subject("certificate", f"{path} of {owner}")
 
 
+def _of_lists(path: Path, owner: str) -> Subject:
+    return Subject("certificate", f"{_LISTS}{path} of {owner}")
+
+
 def certificate(owner: str, path: Path, now: datetime, *, authorities: bool) -> Finding:
     """Whether a certificate is good for some time to come."""
     subject = _of_file(path, owner)
@@ -265,10 +277,11 @@ def certificate(owner: str, path: Path, now: datetime, *, authorities: bool) -> 
     return _ending(subject, end, now, command)
 
 
-def _ending(subject: Subject, end: datetime, now: datetime, command: str) -> Finding:
+def _ending(subject: Subject, end: datetime, now: datetime, command: str, life: timedelta = _LIFE) -> Finding:
+    """`life`: of a list; one that is made anew each day is well with half a day left."""
     text = f"{'expired' if end <= now else 'is good until'} {end:%Y-%m-%d %H:%M} UTC"
     for severity, left in _LISTS_END if subject.name.startswith(_LISTS) else _ENDS:
-        if end - now < left:
+        if end - now < left * min(1.0, life / _LIFE):
             return Finding(AlertKind.CERTIFICATE, subject, severity, text, command)
     return Finding(AlertKind.CERTIFICATE, subject, None, text)
 
@@ -295,12 +308,16 @@ def shown_by_proxy(api: ApiSettings) -> datetime | None:
 
 def certificates(settings: Settings, now: datetime | None = None) -> list[Finding]:
     at = now or datetime.now(UTC)
-    lists = {subject: end for subject, end in ends(settings).items() if subject.name.startswith(_LISTS)}
+    lists: dict[Subject, tuple[datetime, datetime]] = {}
+    for owner, path, _ in {one for one in certificate_files(settings) if one[2]}:
+        with suppress(OSError, ValueError):
+            if (first := _first_list(path)) is not None:
+                lists[_of_lists(path, owner)] = first
     renew = "put the authority's new list into the file   # then: systemctl reload labora"
     return [
         certificate(owner, path, at, authorities=authorities)
         for owner, path, authorities in dict.fromkeys(certificate_files(settings))
-    ] + [_ending(subject, end, at, renew) for subject, end in lists.items()]
+    ] + [_ending(subject, end, at, renew, end - made) for subject, (made, end) in sorted(lists.items())]
 
 
 def of_proxy(api: ApiSettings, now: datetime, end: datetime | None) -> list[Finding]:

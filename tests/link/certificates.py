@@ -58,11 +58,12 @@ class Authority:
         encoded = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
         return Pair(cert, key, hashlib.sha256(encoded).hexdigest())
 
-    def revoke(self, *pairs: Pair) -> Path:
+    def revoke(self, *pairs: Pair, life: timedelta = timedelta(days=91)) -> Path:
         """The authority's certificate with its list of those that it has revoked, in a file."""
         ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         now = datetime.now(UTC)
-        builder = x509.CertificateRevocationListBuilder(ca.subject, now - timedelta(days=1), now + timedelta(days=90))
+        made = now - min(timedelta(days=1), life / 2)
+        builder = x509.CertificateRevocationListBuilder(ca.subject, made, made + life)
         for pair in pairs:
             serial = x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
             revoked = x509.RevokedCertificateBuilder(serial, now - timedelta(hours=1)).build()

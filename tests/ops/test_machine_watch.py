@@ -239,6 +239,24 @@ async def test_a_list_of_revoked_certificates_that_ends_is_an_alert(
     assert "certificate" in await at.standing()
 
 
+async def test_a_list_that_is_made_anew_each_day_is_no_alert_before_its_last_hours(tmp_path: Path) -> None:
+    """It never had a day left, and so was urgent for ever: one that always stands says nothing on the day it does."""
+    authority = Authority(tmp_path)
+    ours = authority.pair("ours", not_after=datetime.now(UTC) + timedelta(days=90))
+    both = authority.revoke(authority.pair("theirs"), life=timedelta(days=1))  # half of which is over
+    settings = Settings(tmp_path, api=ApiSettings(tls=ListenTls(ours.cert, ours.key, both)))
+    end = machine.lists_end_at(both)
+    assert end is not None
+
+    def graveness(left_h: float) -> Severity | None:
+        found = machine.certificates(settings, end - timedelta(hours=left_h))
+        return next(one.severity for one in found if "revoked ones" in one.subject.name)
+
+    assert [graveness(hours) for hours in (12, 6.1, 5.9, 2.1, 1.9)] == [
+        None, None, Severity.WARNING, Severity.WARNING, Severity.URGENT
+    ]  # fmt: skip
+
+
 async def test_while_the_database_is_away_what_is_found_is_kept(
     database: Database, organization: Organization, tmp_path: Path
 ) -> None:
