@@ -24,6 +24,9 @@ echo "$*" >>{folder}/asked""",
     "psql": "exit 0",
     "journalctl": "echo the log",
 }
+ELSEWHERE = (
+    ("/run/systemd/system", "run"), ("/run/labora", "run/labora"), ("/opt/labora", "opt"), ("/var/log/labora", "log"),
+)  # fmt: skip
 STUBS = """
 make_release() {{ release={folder}/opt/releases/new; }}
 compile_release() {{ :; }}
@@ -49,7 +52,7 @@ def prepared(folder: Path) -> tuple[list[str], dict[str, str]]:
         (folder / name).chmod(0o755)
     for name in ("upgrade", "service"):
         text = (ROOT / "scripts" / name).read_text()
-        for path, there in (("/run/systemd/system", "run"), ("/opt/labora", "opt"), ("/var/log/labora", "log")):
+        for path, there in ELSEWHERE:
             text = text.replace(path, str(folder / there))
         (folder / name).write_text(text + (STUBS.format(folder=folder) if name == "service" else ""))
     return ["bash", str(folder / "upgrade"), "--no-backup"], {"PATH": f"{folder}:{os.environ['PATH']}"}
@@ -99,3 +102,21 @@ def test_otherwise_it_says_all_of_it_before_it_ends(tmp_path: Path) -> None:
     said = done.stdout.splitlines()
     assert said[0].startswith("check ") and "the new release does not run" in said[-4] and said[-3] == "the log"
     assert said[-1].endswith("runs again; nothing that was acknowledged is lost")
+
+
+def test_another_that_is_begun_meanwhile_says_that_one_is_under_way(tmp_path: Path) -> None:
+    """As whoever lost the connection does: it said that the new release is in use, of which nobody knew that yet."""
+    command, environment = prepared(tmp_path)
+    (tmp_path / "fails").touch()
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "restarting").exists():
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    (tmp_path / "gone").touch()
+    assert first.wait(PATIENCE_S) == 1
+    assert second.returncode == 1 and f"what it says is in {tmp_path}/log-upgrade.log" in second.stderr, second.stdout
+    assert (tmp_path / "opt" / "current").resolve().name == "old"
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
