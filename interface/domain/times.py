@@ -73,8 +73,9 @@ def zone_of_sender(text: str, zone: tzinfo, came_at: datetime) -> tzinfo:
     the offset of that. `zone`: what is said to be its.
 
     That is `zone` where it has this offset at that time, as it knows of summer and winter; else it is not the sender's.
-    Nor is the offset where it makes a message come before it was made, or where the time is that of the coming in
-    `zone`: some write +0000 beside their local time.
+    Nor is the offset where the time is that of the coming in `zone`, or is nearer to it there than by the offset, which
+    makes the message come before it was made: some write +0000 beside their local time. What is nearer by the offset is
+    of a clock that is ahead.
     """
     found = _TIME.fullmatch(text.strip())
     at = instrument_instant(text, zone)
@@ -82,9 +83,9 @@ def zone_of_sender(text: str, zone: tzinfo, came_at: datetime) -> tzinfo:
     if named is None or at is None or at.astimezone(zone).utcoffset() == named.utcoffset(None):
         return zone
     in_zone = at.astimezone(named).replace(tzinfo=zone)
-    later = at - came_at > CLOCK_AHEAD
-    now = abs(in_zone - came_at) <= CLOCK_AHEAD < abs(at - came_at)
-    return zone if now or (later and in_zone < came_at) else named
+    ahead, late = at - came_at, came_at - in_zone
+    now = abs(late) <= CLOCK_AHEAD < abs(ahead)
+    return zone if now or (ahead > CLOCK_AHEAD and timedelta() < late <= ahead) else named
 
 
 def _offset(found: re.Match[str]) -> timezone | None:

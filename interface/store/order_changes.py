@@ -75,7 +75,7 @@ where o.patient_id = any($1::uuid[]) and o.ward <> $2 and o.cancelled_at is null
     where i.order_id = o.id and i.status in ('requested', 'collected', 'received', 'in_progress', 'completed')
 ) or exists (
     select from lab.result r join lab.critical_notification t on t.result_id = r.id
-    where r.order_id = o.id and t.state in ('open', 'attempted', 'notified')))
+    where r.order_id = o.id and (t.state in ('open', 'attempted') or (t.state = 'notified' and not t.read_back))))
 order by o.id for no key update of o
 """
 

@@ -93,7 +93,12 @@ async def find(connection: Connection, placer: PlacerNumber) -> Placed | None:
 
 
 async def find_filler(connection: Connection, filler: str) -> Placed | None:
-    row = await connection.fetchrow(f"{_PLACED} where p.filler_number = $1 order by p.id limit 1", filler)
+    """By a number as `next_filler` makes them."""
+    row = await connection.fetchrow(
+        f"{_PLACED} join lab.lab_order o on o.id = p.order_id"
+        " where o.number in ($1, regexp_replace($1, '-[0-9]+$', '')) and p.filler_number = $1 order by p.id limit 1",
+        filler,
+    )
     return _placed(row) if row else None
 
 

@@ -72,8 +72,8 @@ def test_a_part_that_has_no_header_has_the_links_zone() -> None:
 @pytest.mark.parametrize(
     ("zone", "late", "rote"),
     [
-        ("Europe/Berlin", 0, True), ("Europe/Berlin", 3, True), ("Europe/Berlin", 90, True),
-        ("Europe/Berlin", 130, False),
+        ("Europe/Berlin", 0, True), ("Europe/Berlin", 3, True), ("Europe/Berlin", 55, True),
+        ("Europe/Berlin", 90, False), ("Europe/Berlin", 130, False),
         ("America/Bogota", 0, True), ("America/Bogota", 3, True), ("America/Bogota", 9, False),
     ],
 )  # fmt: skip
@@ -84,6 +84,19 @@ def test_an_offset_that_is_written_by_rote_is_none(zone: str, late: int, rote: b
     header = b"MSH|^~\\&|A|B|C|D|20260702120000+0000||ORU^R01\r"
     found = zone_of(header, ZoneInfo(zone), local.astimezone(UTC) + timedelta(minutes=late))
     assert local.replace(tzinfo=found).utcoffset() == (local.utcoffset() if rote else timedelta(0))
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset", "ahead"),
+    [("UTC", "-0500", 6), ("UTC", "-0500", 60), ("Asia/Jakarta", "+0000", 6), ("America/Lima", "-0800", 20)],
+)
+def test_an_offset_of_whose_clock_is_ahead_is_what_it_says(zone: str, offset: str, ahead: int) -> None:
+    """By six minutes, or by the hour of a summer that is over: its times were hours off, in silence."""
+    text = f"MSH|^~\\&|A|B|C|D|20260102120000{offset}||ORU^R01\r".encode()
+    made = sent_at("hl7", text, UTC)
+    assert made is not None
+    found = zone_of(text, ZoneInfo(zone), made - timedelta(minutes=ahead))
+    assert found.utcoffset(AT) == timedelta(hours=int(offset[:3]))
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\r\n", b"\n"])

@@ -11,6 +11,7 @@ from interface.domain.model import Sex
 from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind, PatientView
 from interface.flow import criticals, people
+from interface.flow.criticals import Told
 from interface.store import patients
 from interface.store.ids import uuid7
 from interface.store.patients import PatientFilter
@@ -211,6 +212,12 @@ async def test_a_critical_result_that_nobody_was_told_of_goes_along(database_url
         async with lab.database.organization(lab.organization_id) as connection:
             [task] = await criticals.waiting(connection)
         assert task.ward == "ICU"
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await criticals.notify(connection, lab.director, task.id, Told("ICU", read_back=True))
+        assert (await his.adt("A02", "PID|1||P-1^^^TEST||Muster^Maria||19800501|F", "PV1|1|I|OPS")).code == "AA"
+        assert [one.ward for one in await his.orders()] == ["ICU"], (
+            "it was told there, whether or not anybody closes it"
+        )
 
 
 async def test_a_merge_leads_every_later_message_to_the_survivor_and_can_be_taken_back(his: Hospital) -> None:
