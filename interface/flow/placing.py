@@ -370,6 +370,8 @@ async def _also_said(connection: Connection, actor: Actor, order_id: UUID, asked
         "gestation_weeks": said.gestation_weeks or (None if said.pregnant is False else order.gestation_weeks),
     }
     if other := {name: value for name, value in now.items() if value != getattr(order, name)}:
+        if "ward" in other:
+            await rows.keep_asked(connection, [order_id])
         cleared = frozenset(name for name, value in other.items() if value is None)
         await order_changes.change(connection, actor, order_id, OrderChange(**other, cleared=cleared))
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from interface.domain.model import Priority
 from interface.domain.views import OrderView
 from interface.store.db import Connection
+from interface.store.placing import keep_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ async def move(connection: Connection, patient_ids: Sequence[UUID], ward: str) -
     """These patients are on this ward now: so say the orders of which something is still to be reported or told. Each
     with the ward of before."""
     moved = [(row["id"], row["ward"]) for row in await connection.fetch(_MOVING, list(patient_ids), ward)]
+    await keep_asked(connection, [order_id for order_id, _ in moved])
     await connection.execute(
         "update lab.lab_order set ward = $2, version = version + 1, updated_at = now() where id = any($1::uuid[])",
         [order_id for order_id, _ in moved],

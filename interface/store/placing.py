@@ -261,6 +261,15 @@ async def say(
     )  # fmt: skip
 
 
+async def keep_asked(connection: Connection, order_ids: Iterable[UUID]) -> None:
+    """The numbers of these orders that say no ward keep that of their order, which is about to have another."""
+    await connection.execute(
+        "update lab.placer_order p set ward = o.ward, requester_id = coalesce(p.requester_id, o.requester_id)"
+        " from lab.lab_order o where o.id = p.order_id and o.id = any($1::uuid[]) and p.ward = '' and o.ward <> ''",
+        list(order_ids),
+    )
+
+
 async def end(connection: Connection, placed_id: UUID, message: bytes | None) -> None:
     """Nothing is wanted under the number any more; `message`: a digest of the one that said so."""
     await connection.execute(

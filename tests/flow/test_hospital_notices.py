@@ -9,7 +9,7 @@ import pytest
 from interface.domain.roster import NoticeKind
 from interface.flow import order_changes
 from interface.store import changes, notices
-from tests.flow.hospital_use import Hospital, hospital, order
+from tests.flow.hospital_use import PID, Hospital, hospital, order
 
 
 @pytest.fixture
@@ -68,3 +68,19 @@ async def test_an_order_that_is_cancelled_once_more_is_told_of_once_more(his: Ho
             assert tube
         assert await told(his) == [(NoticeKind.CANCELLED, "3A", "")], number
         assert await told(his) == []
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_the_ward_of_a_number_that_kept_none_is_told_also_when_the_order_has_another(
+    his: Hospital, moved: bool
+) -> None:
+    """A number of REST, or of before each kept its ward: it was the order's, which is the one that ordered last since,
+    or where the patient is now."""
+    await his.oml("PV1|1|I|3A", *order("1", "K", barcode="B-1"))
+    await his.lab.owner.execute("update lab.placer_order set ward = ''")
+    if moved:
+        assert (await his.adt("A02", PID, "PV1|1|I|ICU")).code == "AA"
+    else:
+        await his.oml("PV1|1|I|ICU", *order("2", "NA", barcode="B-1"))
+    await reported(his)
+    assert [ward for _, ward, _ in await told(his)] == ["3A", "ICU"]
