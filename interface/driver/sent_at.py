@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, tzinfo
 
 from interface.domain.model import Protocol
@@ -9,9 +10,12 @@ from interface.domain.times import instrument_instant, zone_of_sender
 from interface.wire.charsets import raw_header
 
 
-def sent_at(protocol: str, text: bytes, zone: tzinfo) -> datetime | None:
-    """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none."""
+def sent_at(protocol: str, text: bytes, zone: tzinfo, *, by_rote: bool = False) -> datetime | None:
+    """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none.
+    `by_rote`: an offset in it says nothing."""
     said = _said(protocol, text)
+    if said is not None and by_rote:
+        said = re.split("[+-]", said, maxsplit=1)[0]
     return None if said is None else instrument_instant(said, zone)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from interface import telemetry
 from interface.domain.model import HoldReason, ItemStatus, ResultStatus, Sex
 from interface.domain.views import Audience
 from interface.driver import registry
@@ -325,6 +328,21 @@ async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
         await lab.settle()
         (result,) = await lab.results()
         assert result.instrument_at == datetime(2026, 1, 2, measured, 4, 5, tzinfo=UTC)
+
+
+async def test_the_clock_of_who_writes_an_offset_by_rote_is_right(database_url: str) -> None:
+    """It stood as seven hours ahead, however well it was set."""
+    now = datetime.now(ZoneInfo("Asia/Jakarta"))
+    async with laboratory(database_url, driver="generic_hl7") as lab:
+        settings = replace(lab.context.settings, offset_by_rote=True, timezone="Asia/Jakarta")
+        lab.contexts[lab.context.link_id] = replace(lab.context, settings=settings)
+        block = f"MSH|^~\\&|T|L|||{now:%Y%m%d%H%M%S}+0000||ORU^R01|7|P|2.5.1\rPID|1||P-1\rOBR|1||S1|CBC\r"
+        await lab.intake.block(f"{block}OBX|1|NM|6690-2^WBC^LN||7.1|10*3/uL|||||F\r".encode(), "127.0.0.1:1")
+        await lab.settle()
+        page = telemetry.metrics_page()[0].decode()
+        told = re.search(rf'labora_link_clock_seconds{{link="{lab.context.name}"}} (\S+)', page)
+        assert told is not None
+        assert abs(float(told[1])) < 60
 
 
 async def test_a_query_is_settled_as_not_answered_and_asked_twice_it_is_no_resend(database_url: str) -> None:
