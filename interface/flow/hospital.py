@@ -269,7 +269,8 @@ class _Desk:
         ):
             raise OtherContent(["the order of this number is another patient's"], conflict=True)
         other = await placing.find(self.connection, PlacerNumber(), asked.filler) if asked.placer else None
-        if other is not None and other.order_id != known.order_id:
+        # The laboratory's number of an order's first service is that of the order, and may be said with each of it.
+        if other is not None and other.id != known.id and not known.filler.startswith(f"{asked.filler}-"):
             raise OtherContent(["ORC-2 and ORC-3 are the numbers of two orders"], conflict=True)
         if self.said.person is None and _is_anybodys(known, asked) and known.link_id != self.request.link.link_id:
             text = "the number is of no authority, and another system's here as far as is known: name the patient (PID)"

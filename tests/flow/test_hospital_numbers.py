@@ -135,6 +135,16 @@ async def test_two_numbers_that_name_two_orders_cancel_neither(his: Hospital) ->
     assert (await his.oml(f"ORC|CA|1|{fillers[0]}", "ORC|CA|2|OTHERS-9")).controls == ["CR", "CR"], "no number of ours"
 
 
+async def test_nor_do_two_numbers_of_two_services_on_one_tube(his: Hospital) -> None:
+    """The one that ORC-2 named was cancelled. The order's own number is that of the first, and of all of them."""
+    made = [await his.oml(*order(number, code, barcode="B-1")) for number, code in (("1", "K"), ("2", "NA"))]
+    fillers = [one.orders[0][2] for one in made]
+    said = await his.oml(f"ORC|CA|1|{fillers[1]}")
+    assert (said.code, said.controls) == ("AE", ["UC"])
+    assert {one[1] for each in await his.tests() for one in each} == {"requested"}
+    assert (await his.oml(f"ORC|CA|2|{fillers[0]}")).controls == ["CR"]
+
+
 async def test_nor_does_one_whose_specimen_was_rejected(his: Hospital) -> None:
     """It was drawn again and ordered again, as it was: OK was the answer, and nobody waited for the tube."""
     lines = order("1", "K", spm="SPM|1|||SER")
