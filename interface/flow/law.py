@@ -110,9 +110,11 @@ async def _order_answered(request: Request) -> Reply:
         answer = read_answer(request.block)
     except SegmentError as fault:
         return Reply(b"", reason=f"{fault.slug}: {fault.text}")
+    if not answer.control_id:  # which stands in all that was said
+        return unknown
     said = await store.said_to_queries(connection, link.link_id, answer.control_id, now - ANSWERED_WITHIN)
     found = [one for one in said if hl7.control_id(one[1]) == answer.control_id]
-    if not found or not answer.control_id:
+    if not found:
         return unknown
     sending_id, data = found[0]
     told = await dispatch.by_ids(connection, await dispatch.of_sending(connection, sending_id))
