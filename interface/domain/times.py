@@ -88,13 +88,24 @@ def zone_of_sender(text: str, zone: tzinfo, came_at: datetime) -> tzinfo:
     return zone if now or (ahead > CLOCK_AHEAD and timedelta() < late <= ahead) else named
 
 
+def offset_by_rote(text: str, zone: tzinfo) -> timedelta | None:
+    """The offset that stands in when the sender says that it made a message, whose times are in `zone` all the same:
+    in others of them it says nothing either. None where it says what is so."""
+    found = _TIME.fullmatch(text.strip())
+    at = instrument_instant(text, zone)
+    named = _offset(found) if found is not None and found[8] else None
+    said = named.utcoffset(None) if named is not None and at is not None else None
+    return None if at is None or said == at.astimezone(zone).utcoffset() else said
+
+
 def _offset(found: re.Match[str]) -> timezone | None:
     offset = timedelta(hours=int(found[9]), minutes=int(found[10]))
     return timezone(-offset if found[8] == "-" else offset) if offset < timedelta(hours=24) else None
 
 
-def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
-    """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none.
+def instrument_instant(text: str, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
+    """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none, or one
+    that the instrument writes `by_rote`.
 
     None for what is no time, for impossible dates, for a date without an hour (a day is no instant), and for what lies
     before EARLIEST or after LATEST: a clock that was never set.
@@ -106,7 +117,7 @@ def instrument_instant(text: str, zone: tzinfo) -> datetime | None:
         named = _offset(found)
         if named is None:
             return None
-        zone = named
+        zone = zone if named.utcoffset(None) == by_rote else named
     parts = [int(found[at] or 0) for at in range(1, 7)]
     try:
         local = datetime(*parts, int((found[7] or "0").ljust(6, "0")), tzinfo=zone)  # type: ignore[arg-type, misc]

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, tzinfo
 
 from interface.domain.model import Priority, Sex
 from interface.domain.specimens import RejectReason
-from interface.domain.times import instrument_instant
+from interface.domain.times import instrument_instant, offset_by_rote
 from interface.domain.views import IdentifierView
 from interface.driver.orders import (
     Code,
@@ -97,6 +97,7 @@ class _Reader:
 
     def __init__(self, message: Message, terms: Terms, zone: tzinfo) -> None:
         self._message, self._terms, self._zone = message, terms, zone
+        self._by_rote = offset_by_rote(message.header.value(7), zone)  # means nothing in other times either
         self.faults: list[Fault] = []
 
     def fault(self, location: str, code: int, text: str, *, warning: bool = False) -> None:
@@ -134,7 +135,7 @@ class _Reader:
         text = segment.value(field).strip()
         if not text:
             return None
-        found = instrument_instant(text, self._zone)
+        found = instrument_instant(text, self._zone, self._by_rote)
         if found is None:
             self.fault(self.at(segment, field), DATA_TYPE, "not a time with its hour; it was left out", warning=True)
         return found
@@ -197,7 +198,7 @@ class _Reader:
         except ValueError:
             self.fault(self.at(pid, 7), DATA_TYPE, "not a date of birth; it was left out", warning=True)
             return None, None
-        instant = instrument_instant(text, self._zone) if len(text) > 8 else None
+        instant = instrument_instant(text, self._zone, self._by_rote) if len(text) > 8 else None
         # Midnight is what a system without hours writes; a newborn's age in hours must not come of it.
         if instant is None or text[8:].strip("0") == "":
             return born, None

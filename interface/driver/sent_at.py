@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from interface.domain.model import Protocol
-from interface.domain.times import instrument_instant, zone_of_sender
+from interface.domain.times import instrument_instant, offset_by_rote, zone_of_sender
 from interface.wire.charsets import raw_header
 
 
@@ -23,6 +23,12 @@ def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:
     """The zone of the times of an HL7 message that name none; `zone`: the link's. v2.5.1 2.14.9.7: that of MSH-7."""
     said = _said(Protocol.HL7, text)
     return zone if said is None else zone_of_sender(said, zone, came_at)
+
+
+def rote_of(text: bytes, zone: tzinfo) -> timedelta | None:
+    """The offset that such a message has by rote, `zone` being that of its times: in those it says nothing either."""
+    said = _said(Protocol.HL7, text)
+    return None if said is None else offset_by_rote(said, zone)
 
 
 def _said(protocol: str, text: bytes) -> str | None:

@@ -135,7 +135,7 @@ def _ask(
 ) -> None:  # fmt: skip
     """Ask for what is compared with what was measured on each specimen of a message whose person is known. `compared`:
     the tests, by id, by what was measured and on which type of specimen; filled here."""
-    zone, received_at = work.zone, work.message.received_at
+    zone, by_rote, received_at = work.zone, work.by_rote, work.message.received_at
     for sent in work.decoded.specimens:
         found = specimens.get(work.barcode(sent), ()) if is_patient(sent) else ()
         if len(found) != 1 or not found[0].person:
@@ -152,7 +152,8 @@ def _ask(
                 test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
             for test_id in test_ids:
                 if test_id not in times:
-                    times[test_id] = collected_at or measured_at(instant(observed.instrument_time, zone), received_at)
+                    at = instant(observed.instrument_time, zone, by_rote)
+                    times[test_id] = collected_at or measured_at(at, received_at)
 
 
 def _compared(code: str, catalogue: Catalogue, now: Autoverification) -> Iterator[str]:

@@ -29,7 +29,7 @@ def _control(
     work: Work, catalogue: Catalogue, specimen: ObservedSpecimen, observed: Observed, key: bytes
 ) -> ControlResult:
     mapping = catalogue.mapping(observed.code, specimen.type)
-    instrument_at = instant(observed.instrument_time, work.zone)
+    instrument_at = instant(observed.instrument_time, work.zone, work.by_rote)
     said, value = observed.measured_with, observed.value
     return ControlResult(
         id=uuid7(),

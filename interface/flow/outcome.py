@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import TypeAlias
 from uuid import UUID
@@ -145,7 +145,7 @@ def decisions(
     by_place: dict[str, tuple[DecisionContext, list[Case]]] = {}
     context: DecisionContext | None = None
     of: ObservedSpecimen | None = None
-    came, zone = _came(work.message.state, work.link.name), work.zone
+    came, zone, by_rote = _came(work.message.state, work.link.name), work.zone, work.by_rote
     received_at = work.message.received_at
     ids = uuid7s(len(work.observations()))[::-1]
     sent_time, at_instrument = "", instant("", zone)  # one message, one time for most of its results
@@ -158,7 +158,7 @@ def decisions(
         decision = decide(observed, specimen, context)
         if observed.instrument_time != sent_time:
             sent_time = observed.instrument_time
-            at_instrument = instant(sent_time, zone)
+            at_instrument = instant(sent_time, zone, by_rote)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
         key = at.apart.get(as_sent, as_sent) if at.apart else as_sent
@@ -490,5 +490,5 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
-def instant(text: str, zone: tzinfo) -> datetime | None:
-    return instrument_instant(text, zone)
+def instant(text: str, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
+    return instrument_instant(text, zone, by_rote)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from hashlib import blake2b
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,7 @@ from interface.domain.model import (
     SpecimenFacts,
     SpecimenRole,
 )
-from interface.driver.sent_at import zone_of
+from interface.driver.sent_at import rote_of, zone_of
 from interface.flow.context import LinkContext
 from interface.flow.message import frame_text
 from interface.store.results import CurrentResult
@@ -40,7 +40,8 @@ class Work:
     # The patient specimens it speaks of; results of one specimen are decided in the order they came.
     barcodes: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _keyed: tuple[tuple[ObservedSpecimen, Observed, bytes], ...] = field(init=False, repr=False, compare=False)
-    zone: tzinfo = field(init=False, repr=False, compare=False)  # of its times that name none
+    zone: tzinfo = field(init=False, repr=False, compare=False)  # of its times that name none, or this one:
+    by_rote: timedelta | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         named = {self.barcode(one) for one in self.decoded.specimens if one.specimen_id and is_patient(one)}
@@ -53,10 +54,14 @@ class Work:
                 keyed += [(specimen, observed, keys[at]) for at, observed in enumerate(specimen.results)]
         object.__setattr__(self, "_keyed", tuple(keyed))
         zone: tzinfo = ZoneInfo(self.link.settings.timezone)
-        by_rote = self.link.settings.offset_by_rote
-        if self.message.protocol == Protocol.HL7 and self.message.frames and not by_rote:
-            zone = zone_of(frame_text(self.message.frames[0]), zone, self.message.received_at)
+        rote = None
+        if self.message.protocol == Protocol.HL7 and self.message.frames:
+            text = frame_text(self.message.frames[0])
+            if not self.link.settings.offset_by_rote:
+                zone = zone_of(text, zone, self.message.received_at)
+            rote = rote_of(text, zone)
         object.__setattr__(self, "zone", zone)
+        object.__setattr__(self, "by_rote", rote)
 
     @property
     def incomplete(self) -> bool:

@@ -69,13 +69,17 @@ async def test_a_collection_that_is_told_after_the_receipt_refuses_no_test(his: 
     assert await his.lab.owner.fetchval("select collected_at from lab.specimen") is not None
 
 
-async def test_a_time_that_an_offset_by_rote_puts_into_the_future_is_the_local_one(database_url: str) -> None:
+@pytest.mark.parametrize("offset", ["", "+0000"])
+async def test_a_time_that_an_offset_by_rote_puts_into_the_future_is_the_local_one(
+    database_url: str, offset: str
+) -> None:
     """+0000 beside the time of Jakarta, in what an engine kept for half an hour while the laboratory was away: the tube
-    was taken for one that is yet to be drawn."""
+    was taken for one that is yet to be drawn; also where it writes +0000 beside that time as well."""
     now = datetime.now(ZoneInfo("Asia/Jakarta")).replace(microsecond=0)
     made, drawn = (now - timedelta(minutes=minutes) for minutes in (30, 50))
     async with hospital(database_url, timezone="Asia/Jakarta") as his:
-        block = message("OML^O21^OML_O21", PID, *order("1", "K", spm=f"SPM|1|||SER|||||||||||||{drawn:%Y%m%d%H%M%S}"))
+        spm = f"SPM|1|||SER|||||||||||||{drawn:%Y%m%d%H%M%S}{offset}"
+        block = message("OML^O21^OML_O21", PID, *order("1", "K", spm=spm))
         said = await his.send(block.replace(b"20260105080000+0100", f"{made:%Y%m%d%H%M%S}+0000".encode()))
         assert (said.code, said.errors, said.words) == ("AA", [], [])
         assert await his.lab.owner.fetchval("select collected_at from lab.specimen") == drawn
@@ -96,14 +100,17 @@ async def test_who_says_another_time_of_collection_is_told_that_it_is_not_kept(h
     )
 
 
-@pytest.mark.parametrize(("by_rote", "hour"), [(False, 7), (True, 6)])
+@pytest.mark.parametrize(
+    ("by_rote", "offset", "hour"),
+    [(False, "", 7), (True, "", 6), (False, "+0000", 7), (True, "+0000", 6), (True, "+0200", 5)],
+)
 async def test_where_the_offset_is_by_rote_what_comes_late_is_local_too(
-    database_url: str, by_rote: bool, hour: int
+    database_url: str, by_rote: bool, offset: str, hour: int
 ) -> None:
     """What a night without the line has kept: nothing in it shows that +0000 beside the local time is none, and each
-    collection was hours off."""
+    collection was hours off. Who writes it by rote writes it beside other times too; another offset is meant."""
     async with hospital(database_url, timezone="Europe/Berlin", offset_by_rote=by_rote) as his:
-        collected = "SPM|1|{barcode}||SER|||||||||||||20260105074500"
+        collected = f"SPM|1|{{barcode}}||SER|||||||||||||20260105074500{offset}"
         block = message("OML^O21^OML_O21", PID, *order("1", "K", barcode="B-1", spm=collected))
         assert (await his.send(block.replace(b"080000+0100", b"080000+0000"))).controls == ["OK"]
         at = await his.lab.owner.fetchval("select collected_at from lab.specimen")

@@ -307,22 +307,25 @@ async def test_a_nul_character_in_a_field_loses_nothing(database_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("before", "sent", "by_rote", "measured"),
+    ("before", "sent", "by_rote", "also", "measured"),
     [
-        ("", "+0100", False, 2), ("\ufeff", "+0100", False, 2), ("\r\n", "+0100", False, 2), ("", "", False, 3),
-        ("", "+0000", False, 3), ("", "+0100", True, 3),
+        ("", "+0100", False, "", 2), ("\ufeff", "+0100", False, "", 2), ("\r\n", "+0100", False, "", 2),
+        ("", "", False, "", 3), ("", "+0000", False, "", 3), ("", "+0100", True, "", 3),
+        ("", "+0100", False, "+0100", 2), ("", "+0100", True, "+0100", 3),
+        ("", "+0100", True, "+0200", 1), ("", "", True, "+0200", 1),
     ],
 )  # fmt: skip
 async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
-    database_url: str, before: str, sent: str, by_rote: bool, measured: int
+    database_url: str, before: str, sent: str, by_rote: bool, also: str, measured: int
 ) -> None:
-    """HL7 v2.5.1 2.14.9.7: the offset of MSH-7 is that of the whole message; the link's zone was left at UTC."""
+    """HL7 v2.5.1 2.14.9.7: the offset of MSH-7 is that of the whole message; the link's zone was left at UTC. One that
+    is by rote there says nothing beside the result's time (`also`) either."""
     async with laboratory(database_url, driver="generic_hl7") as lab:
         settings = replace(lab.context.settings, offset_by_rote=by_rote)
         lab.contexts[lab.context.link_id] = replace(lab.context, settings=settings)
         block = (
             f"{before}MSH|^~\\&|T|L|||20260102030500{sent}||ORU^R01|7|P|2.5.1\rPID|1||P-1\rOBR|1||S1|CBC\r"
-            "OBX|1|NM|6690-2^WBC^LN||7.1|10*3/uL|||||F|||20260102030405\r"
+            f"OBX|1|NM|6690-2^WBC^LN||7.1|10*3/uL|||||F|||20260102030405{also}\r"
         )
         await lab.intake.block(block.encode(), "127.0.0.1:1")
         await lab.settle()
