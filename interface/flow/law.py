@@ -119,10 +119,11 @@ async def _order_answered(request: Request) -> Reply:
     sending_id, data = found[0]
     told = await dispatch.by_ids(connection, await dispatch.of_sending(connection, sending_id))
     rows = {str(row.work_id): row for row in told if row.sending_id == sending_id}  # else it was told anew since
+    before = await dispatch.taken_before(connection, [row.id for row in rows.values()], sending_id)
     for judged in judge(_steps(data), answer):  # of all that it was told, though some was cancelled since
         if (row := rows.get(judged.step_id)) is None:
             continue
-        state, words = _became(row, judged, again=False)
+        state, words = _became(row, judged, again=row.id in before)
         await order_book.answered(connection, link, [row.id], state, words, now)
     return Reply(b"")
 
@@ -244,10 +245,10 @@ def _steps(data: bytes) -> list[str]:
 
 def _became(row: DispatchRow, judged: Judged, again: bool) -> tuple[DispatchState | None, str]:
     """The state that an answer means, and the words to keep; None: it says nothing that is certain. `again`: its
-    message was sent more than once.
+    message was sent more than once, or it had taken this work by another one before.
 
-    LAB28-006: an analyzer refuses an id that it has had before, so that its no to a message that was sent twice may
-    mean that it took the first: its answer to that one was lost.
+    LAB28-006: an analyzer refuses an id that it has had before, so that its no to what was said twice may mean that it
+    took the first: its answer to that one was lost, or it asks for a tube that it has asked for.
     """
     verdict, words = judged.verdict, judged.words
     if row.kind is DispatchKind.CANCEL:

@@ -426,6 +426,18 @@ async def times_sent(connection: Connection, dispatch_ids: Sequence[UUID], sendi
     )
 
 
+async def taken_before(connection: Connection, dispatch_ids: Collection[UUID], sending_id: UUID) -> set[UUID]:
+    """Those of which the analyzer said last, of another message that told of them, that it does them."""
+    rows = await connection.fetch(
+        """select d.id from unnest($1::uuid[]) as d (id) where 'accepted' = (
+               select e.state from lab.dispatch_event e where e.dispatch_id = d.id and e.sending_id <> $2
+                  and e.state in ('accepted', 'refused') order by e.id desc limit 1)""",
+        list(dispatch_ids),
+        sending_id,
+    )
+    return {row["id"] for row in rows}
+
+
 async def set_state(
     connection: Connection, actor: Actor, dispatch_ids: Sequence[UUID], state: DispatchState, now: datetime, *,
     kind: DispatchKind | None = None, answer: str | None = None, reason: str | None = None, why: str | None = None,

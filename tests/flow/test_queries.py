@@ -381,6 +381,20 @@ async def test_how_an_analyzer_takes_the_orders_behind_its_query_is_heard(
     assert [one for one, _ in await settled(x800)] == ["released", "rejected", "released"]
 
 
+@pytest.mark.parametrize(("first", "again"), [("OK", "sent"), ("UA", "refused")])
+async def test_that_it_takes_no_id_twice_takes_nothing_back(x800: Laboratory, first: str, again: str) -> None:
+    """A tube that is scanned once more is asked for anew, and told under the work id that the analyzer has (IHE LAW
+    LAB28-006): its no was an alert, and another analyzer was given what it was measuring."""
+    for at, (said, state) in enumerate(((first, "accepted" if first == "OK" else "refused"), ("UA", again))):
+        [ordered] = [hl7.parse(one) for one in (await say(x800, QBP.replace("|Q-1|", f"|Q-{at}|"))).then]
+        [named] = ordered.all("OBR")
+        answer = ORL.format(code="AA", of=ordered.control_id, said=f"ORC|{said}|{named.value(2)}|||\r")
+        await say(x800, answer.replace("|A-1|", f"|A-{at}|"))
+        assert [one for one, _ in await states(x800)] == [state]
+    [(_, words)] = await states(x800)
+    assert words.startswith("refused when it was sent again" if again == "sent" else "ORC-1 UA")
+
+
 @pytest.mark.parametrize(
     ("said", "state"),
     [
