@@ -488,6 +488,8 @@ async def _change_facts(connection: Connection, actor: Actor, known: Placed, ask
     history = said.clinical_history
     if history and order and others:
         history = "\n".join(dict.fromkeys((*order.clinical_history.splitlines(), *history.splitlines())))
+    if order and said.ward.strip() not in ("", order.ward):
+        await rows.keep_asked(connection, [order.id])
     change = OrderChange(
         priority=priority,
         clinical_history=history or None,

@@ -70,17 +70,21 @@ async def test_an_order_that_is_cancelled_once_more_is_told_of_once_more(his: Ho
         assert await told(his) == []
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("by", ["order", "change", "move"])
 async def test_the_ward_of_a_number_that_kept_none_is_told_also_when_the_order_has_another(
-    his: Hospital, moved: bool
+    his: Hospital, by: str
 ) -> None:
     """A number of REST, or of before each kept its ward: it was the order's, which is the one that ordered last since,
     or where the patient is now."""
     await his.oml("PV1|1|I|3A", *order("1", "K", barcode="B-1"))
     await his.lab.owner.execute("update lab.placer_order set ward = ''")
-    if moved:
+    if by == "move":
         assert (await his.adt("A02", PID, "PV1|1|I|ICU")).code == "AA"
     else:
-        await his.oml("PV1|1|I|ICU", *order("2", "NA", barcode="B-1"))
+        ward = "ICU" if by == "order" else "3A"
+        await his.oml(f"PV1|1|I|{ward}", *order("2", "NA", barcode="B-1"))
+    if by == "change":
+        said = await his.oml("PV1|1|I|ICU", *order("2", "NA", "NTE|1||fell", control="XO", barcode="B-1"))
+        assert said.controls == ["XR"]
     await reported(his)
     assert [ward for _, ward, _ in await told(his)] == ["3A", "ICU"]
