@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta, tzinfo
 
 from interface.domain.model import Protocol
@@ -10,13 +9,11 @@ from interface.domain.times import instrument_instant, offset_by_rote, zone_of_s
 from interface.wire.charsets import raw_header
 
 
-def sent_at(protocol: str, text: bytes, zone: tzinfo, *, by_rote: bool = False) -> datetime | None:
+def sent_at(protocol: str, text: bytes, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
     """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none.
-    `by_rote`: an offset in it says nothing."""
+    `by_rote`: an offset that says nothing."""
     said = _said(protocol, text)
-    if said is not None and by_rote:
-        said = re.split("[+-]", said, maxsplit=1)[0]
-    return None if said is None else instrument_instant(said, zone)
+    return None if said is None else instrument_instant(said, zone, by_rote)
 
 
 def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
 from asyncpg import Record
@@ -549,8 +548,7 @@ def _note_clocks(works: Sequence[Work]) -> None:
         if name in told or message.duplicate_of is not None or not message.frames:
             continue
         if settings.transport.type is not TransportType.FOLDER:
-            zone, by_rote = ZoneInfo(settings.timezone), settings.offset_by_rote
-            sent = sent_at(message.protocol, frame_text(message.frames[0]), zone, by_rote=by_rote)
+            sent = sent_at(message.protocol, frame_text(message.frames[0]), work.zone, work.by_rote)
             if sent is not None:
                 told.add(name)
                 telemetry.set_clock(name, (sent - message.received_at).total_seconds())

@@ -333,11 +333,12 @@ async def test_times_without_an_offset_are_in_the_zone_that_the_sender_says(
         assert result.instrument_at == datetime(2026, 1, 2, measured, 4, 5, tzinfo=UTC)
 
 
-async def test_the_clock_of_who_writes_an_offset_by_rote_is_right(database_url: str) -> None:
-    """It stood as seven hours ahead, however well it was set."""
+@pytest.mark.parametrize("by_rote", [True, False])
+async def test_the_clock_of_who_writes_an_offset_by_rote_is_right(database_url: str, by_rote: bool) -> None:
+    """It stood as seven hours ahead, however well it was set; also where nobody had to say that it is by rote."""
     now = datetime.now(ZoneInfo("Asia/Jakarta"))
     async with laboratory(database_url, driver="generic_hl7") as lab:
-        settings = replace(lab.context.settings, offset_by_rote=True, timezone="Asia/Jakarta")
+        settings = replace(lab.context.settings, offset_by_rote=by_rote, timezone="Asia/Jakarta")
         lab.contexts[lab.context.link_id] = replace(lab.context, settings=settings)
         block = f"MSH|^~\\&|T|L|||{now:%Y%m%d%H%M%S}+0000||ORU^R01|7|P|2.5.1\rPID|1||P-1\rOBR|1||S1|CBC\r"
         await lab.intake.block(f"{block}OBX|1|NM|6690-2^WBC^LN||7.1|10*3/uL|||||F\r".encode(), "127.0.0.1:1")
