@@ -231,7 +231,14 @@ class _Reader:
             if not prior:
                 self.fault(where, REQUIRED_MISSING, "the merge names no number of the prior patient")
         visit = next((one for one in found if one.id == "PV1"), None) if moves else None
-        yield PatientEvent(self.person(pid), prior, where, visit.value(3).strip() if visit is not None else "")
+        ward = visit.value(3).strip() if visit is not None else ""
+        yield PatientEvent(self.person(pid), prior, where, ward, self._noted_at())
+
+    def _noted_at(self) -> datetime | None:
+        """EVN-2, when the event was recorded (HL7 v2.5.1 3.4.1): of what is said once more, or late, it is of then."""
+        event = self._message.first("EVN")
+        text = event.value(2) if event is not None else ""
+        return instrument_instant(text, self._zone, self._by_rote)
 
 
 class _Orders(_Reader):

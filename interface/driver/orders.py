@@ -182,12 +182,13 @@ class OrderMessage:
 @dataclass(frozen=True, slots=True)
 class PatientEvent:
     """One PID of an ADT message. `prior`: of a merge, whose number is the person's from now on; `ward`: where the
-    patient is from now on, "" where that is not said."""
+    patient is from now on, "" where that is not said; `noted_at`: when the hospital noted the event."""
 
     person: Person
     prior: tuple[IdentifierView, ...] = ()
     prior_location: str = ""
     ward: str = ""
+    noted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

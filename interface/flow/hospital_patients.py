@@ -105,7 +105,7 @@ async def _moved(connection: Connection, actor: Actor, one: PatientEvent) -> lis
     if all(_another(one.person, row) for row in records):
         text = "nobody was moved: the patient number belongs to a patient of another name and birth date"
         return [Fault(one.person.location, UNKNOWN_KEY, text, warning=True)]
-    for order_id, ward in await order_changes.move(connection, [row.id for row in records], one.ward):
+    for order_id, ward in await order_changes.move(connection, [row.id for row in records], one.ward, one.noted_at):
         await audit.record(connection, actor, "update", "order", order_id, {"ward": f"{ward} → {one.ward}"})
     return []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -41,7 +42,8 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class OrderChange:
-    """What is to be said of an order from now on; None leaves it. `cleared`: what is not known any more."""
+    """What is to be said of an order from now on; None leaves it. `cleared`: what is not known any more; `ward_at`:
+    when a hospital said the ward."""
 
     priority: Priority | None = None
     clinical_history: str | None = None
@@ -52,6 +54,7 @@ class OrderChange:
     requester: NewPractitioner | None = None
     requester_id: UUID | None = None
     cleared: frozenset[str] = frozenset()  # of CLEARABLE
+    ward_at: datetime | None = None
 
 
 async def change(
@@ -75,7 +78,8 @@ async def change(
     given = {
         one.name: value
         for one in fields(change)
-        if one.name not in ("requester", "requester_id", "cleared") and (value := getattr(change, one.name)) is not None
+        if one.name not in ("requester", "requester_id", "cleared", "ward_at")
+        and (value := getattr(change, one.name)) is not None
     }
     cleared = {name: None for name in change.cleared if name != "requester"}
     if cleared.get("pregnant", ...) is None:
@@ -95,7 +99,7 @@ async def change(
         return await _view(connection, order_id, audience)
     if order.cancelled or all(item.status not in OPEN_ITEM for item in items):
         raise OrderError(["nothing of the order waits to be done any more"], conflict=True)
-    await order_changes.update_facts(connection, new, asks)
+    await order_changes.update_facts(connection, new, asks, change.ward_at)
     await audit.record(connection, actor, "update", "order", order_id, _difference(order, new, known, asks))
     return await _view(connection, order_id, audience)
 

@@ -373,7 +373,8 @@ async def _also_said(connection: Connection, actor: Actor, order_id: UUID, asked
         if "ward" in other:
             await rows.keep_asked(connection, [order_id])
         cleared = frozenset(name for name, value in other.items() if value is None)
-        await order_changes.change(connection, actor, order_id, OrderChange(**other, cleared=cleared))
+        told = OrderChange(**other, cleared=cleared, ward_at=said.ordered_at)
+        await order_changes.change(connection, actor, order_id, told)
 
 
 _IS_HERE = ("received", "stored")
@@ -499,6 +500,7 @@ async def _change_facts(connection: Connection, actor: Actor, known: Placed, ask
         gestation_weeks=said.gestation_weeks,
         requester=None if others else _practitioner(said.requester),
         requester_id=None if others else said.requester_id,
+        ward_at=said.ordered_at,
     )
     await order_changes.change(connection, actor, known.order_id, change)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from interface.domain.model import Priority
+from interface.domain.times import CLOCK_AHEAD
 from interface.domain.views import OrderView
 from interface.store.db import Connection
 from interface.store.placing import keep_asked
@@ -55,23 +57,28 @@ async def reopen_order(connection: Connection, order_id: UUID) -> None:
     )
 
 
-async def update_facts(connection: Connection, order: OrderView, requester_id: UUID | None) -> None:
-    """What the view says of the patient's state and of who asks, as the order's next version."""
+async def update_facts(
+    connection: Connection, order: OrderView, requester_id: UUID | None, ward_at: datetime | None
+) -> None:
+    """What the view says of the patient's state and of who asks, as the order's next version. `ward_at`: when the
+    hospital said its ward."""
     await connection.execute(
         """
         update lab.lab_order
         set priority = $2, clinical_history = $3, ward = $4, patient_group = $5, pregnant = $6, gestation_weeks = $7,
-            requester_id = $8, version = version + 1, updated_at = now()
+            requester_id = $8, version = version + 1, updated_at = now(),
+            ward_at = case when ward = $4 then ward_at when $9 <= now() then $9 end
         where id = $1
         """,
         order.id, order.priority, order.clinical_history, order.ward, order.patient_group, order.pregnant,
-        order.gestation_weeks, requester_id,
+        order.gestation_weeks, requester_id, ward_at,
     )  # fmt: skip
 
 
 _MOVING = """
 select o.id, o.ward from lab.lab_order o
-where o.patient_id = any($1::uuid[]) and o.ward <> $2 and o.cancelled_at is null and (exists (
+where o.patient_id = any($1::uuid[]) and o.ward <> $2 and o.cancelled_at is null
+  and coalesce(o.ward_at <= $3::timestamptz + $4::interval, true) and (exists (
     select from lab.order_item i
     where i.order_id = o.id and i.status in ('requested', 'collected', 'received', 'in_progress', 'completed')
 ) or exists (
@@ -81,15 +88,21 @@ order by o.id for no key update of o
 """
 
 
-async def move(connection: Connection, patient_ids: Sequence[UUID], ward: str) -> list[tuple[UUID, str]]:
+async def move(
+    connection: Connection, patient_ids: Sequence[UUID], ward: str, at: datetime | None
+) -> list[tuple[UUID, str]]:
     """These patients are on this ward now: so say the orders of which something is still to be reported or told. Each
-    with the ward of before."""
-    moved = [(row["id"], row["ward"]) for row in await connection.fetch(_MOVING, list(patient_ids), ward)]
+    with the ward of before. `at`: when the hospital noted it, where it says so: what it has said since stays. Two of
+    its systems may have clocks that differ a little."""
+    rows = await connection.fetch(_MOVING, list(patient_ids), ward, at, CLOCK_AHEAD)
+    moved = [(row["id"], row["ward"]) for row in rows]
     await keep_asked(connection, [order_id for order_id, _ in moved])
     await connection.execute(
-        "update lab.lab_order set ward = $2, version = version + 1, updated_at = now() where id = any($1::uuid[])",
+        "update lab.lab_order set ward = $2, ward_at = $3, version = version + 1, updated_at = now()"
+        " where id = any($1::uuid[])",
         [order_id for order_id, _ in moved],
         ward,
+        at,
     )
     return moved
 

@@ -352,6 +352,7 @@ lab_order = Table(
     at("updated_at", True), at("cancelled_at"), string("cancel_reason"), string("ward"), string("patient_group"),
     Column("pregnant", Boolean, nullable=True), Column("gestation_weeks", Integer, nullable=True),
     flag("waiting", True),  # an item of it may wait to be measured; false: certainly none (migration 0017)
+    at("ward_at"),  # when the hospital said the ward, by its clock, where that is known
     UniqueConstraint("organization_id", "number"), Index(None, "patient_id"),
     Index("lab_order_waiting_idx", "organization_id", postgresql_where=text("waiting")),
     Index(None, "organization_id", "placer_number"), Index(None, "organization_id", "updated_at"),

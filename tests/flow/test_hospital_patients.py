@@ -200,6 +200,31 @@ async def test_who_is_moved_to_another_ward_takes_what_is_still_to_be_told_along
     assert [row["ward"] for row in changes] == ["3A → ICU", "ICU → 3A", "3A → ICU"]
 
 
+async def test_a_transfer_that_is_told_late_moves_nobody_back(his: Hospital) -> None:
+    """Of another queue that stood, or said once more: EVN-2 was before the ward of now was said. A critical result was
+    called to the ward of the morning."""
+
+    async def told(event: str, at: str, ward: str) -> str:
+        block = message(f"ADT^{event}", f"EVN||{at}", pid(), f"PV1|1|I|{ward}")
+        assert (await his.send(block)).code == "AA"
+        [made] = await his.orders()
+        return made.ward
+
+    def asked(number: str, at: str, control: str = "NW") -> list[str]:
+        orc, *others = order(number, "K" if number == "1" else "NA", control=control, barcode="B-1")
+        return [f"{orc}{'|' * (9 - orc.count('|'))}{at}", *others]
+
+    await his.oml("PV1|1|I|ICU", *asked("1", "20260105100000"))
+    assert await told("A01", "20260105070000", "3A") == "ICU", "she was ordered for on the next ward since"
+    assert await told("A02", "20260105110000", "OPS") == "OPS"
+    assert await told("A02", "20260105103000", "3B") == "OPS"
+    await his.oml("PV1|1|I|ICU", *asked("2", "20260105120000"))
+    assert await told("A02", "20260105113000", "3B") == "ICU"
+    await his.oml("PV1|1|I|4B", *asked("2", "20260105130000", "XO"))
+    assert await told("A02", "20260105123000", "3B") == "4B"
+    assert await told("A02", "20260105", "3B") == "3B", "when, is not said"
+
+
 async def test_a_critical_result_that_nobody_was_told_of_goes_along(database_url: str) -> None:
     async with laboratory(database_url) as lab:
         await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})

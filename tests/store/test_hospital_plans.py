@@ -4,6 +4,7 @@ book with thousands of rows."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -53,5 +54,5 @@ async def test_no_statement_of_a_hospital_reads_a_whole_table(lab: Laboratory, m
         assert again is not None
         assert again.id == second
         assert await placing.find(cast(Connection, asked), other) == again
-        await order_changes.move(cast(Connection, asked), [uuid7()], "3A")
+        await order_changes.move(cast(Connection, asked), [uuid7()], "3A", datetime.now(UTC))
         assert {text: read for text in asked.texts if (read := await read_whole(connection, text))} == {}
