@@ -23,6 +23,7 @@ from interface.domain.judging import QcSays
 from interface.domain.model import RELEASED, HoldReason, ObservedSpecimen, Origin, SpecimenFacts, Step
 from interface.domain.states import CLOSED_ITEM
 from interface.flow.cases import Beside, Case, Decided, Rules, judge_together
+from interface.store.explanations import comments_of
 from interface.store.surroundings import KnownResult, Locked, Waited
 
 # What is found by looking at a value with others beside it: what comes later may find it otherwise.
@@ -178,5 +179,6 @@ def case_of(
     sent = ObservedSpecimen(specimen_id=waited.specimen_as_sent)
     case = Case(waited.natural_key, decision, Origin.ANALYZER, waited.observed, sent, waited=waited)
     case.measured_at = waited.measured_at
+    case.keep(comments_of(waited.steps))
     case.follow(known.id, known.version, known.version_id, known.last_version, released=False)
     return case

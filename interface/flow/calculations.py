@@ -160,7 +160,11 @@ def _calculation(
             if known.status in RELEASED or (known.by_person and known.inputs in (None, step.inputs)):
                 return None
             case.before = known
+        if known.corrected:
+            text = "a person's correction waited: a person looks at both"
+            case.hold(HoldReason.PERSON, Step("review", "hold", text, inputs={"version": str(known.last_version)}))
         if known.status not in RELEASED:
+            case.keep(known.comments)
             _after(case, known, [one for one in beside.known if one.reportable and one.test in rule.tests])
     # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
     if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:

@@ -97,6 +97,7 @@ class Case:
     answers: tuple[Led, ...] = ()  # the follow-ups that it is the run of
     waited: Waited | None = None  # it says nothing new, and is judged anew with what came beside it
     as_before: Said | None = None  # and what is said of it without that
+    comments: tuple[Step, ...] = ()  # what staff said of the version before
     diluted: tuple[Step, ...] = ()  # decided anew: what its version before says of its dilution
     result_id: UUID = field(init=False)  # a new result has the id of its first version (`store.versions`)
     item: OrderedItem | None = field(init=False)  # the decision's
@@ -113,6 +114,11 @@ class Case:
         """It is the next version of a result that exists, whose current version is this."""
         self.result_id, self.version = result_id, last_version + 1
         self.replaces, self.pending = (version, version_id), released
+
+    def keep(self, comments: Sequence[Step]) -> None:
+        """What staff said of the result stays with it, until it is released or a person takes it back."""
+        self.comments = tuple(comments)
+        self.steps += comments
 
     def hold(self, reason: HoldReason, step: Step) -> None:
         self.steps.append(step)

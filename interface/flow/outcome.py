@@ -310,7 +310,12 @@ def after_a_person(case: Case, known: CurrentResult) -> None:
     of a rerun. Both holds stay whatever comes: whoever looks at it next sees no version but this.
     """
     if known.status in RELEASED:
+        if known.corrected:
+            text = f"version {known.corrected}, which waited, is what a person corrected it to, or came after that"
+            case.hold(HoldReason.PERSON, Step("review", "hold", text, inputs={"version": str(known.corrected)}))
         return
+    if known.status not in GONE:
+        case.keep(known.comments)
     mine = known.status in GONE or HoldReason.PERSON in known.held
     another, waits = said_of(case)[:2] != known.said[:2], HoldReason.RERUN in known.held
     anew = HoldReason.SAID_ANEW in known.held and not known.by_person

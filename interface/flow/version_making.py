@@ -297,9 +297,10 @@ def _said(case: Case, observed: Observed, by: By, note: str, item_status: str, *
 
 
 def _note(case: Case, by: By) -> str:
-    """The laboratory's words for the report: a person's, and those that a check adds."""
+    """The laboratory's words for the report: a person's, those that a check adds, and what staff said of it before."""
     own = by.note if case.origin is _MANUAL else ""
     said = [one.comment for one in case.judged.verdicts if one.comment] if case.judged is not None else []
+    said += [step.inputs["comment"] for step in case.comments]
     if not said:
         return own
     return "\n".join(filter(None, (own, *dict.fromkeys(said))))

@@ -291,6 +291,11 @@ def steps_of(read: Iterable[dict[str, Any]]) -> tuple[Step, ...]:
     return tuple(Step(**one) for one in read)
 
 
+def comments_of(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The lines of what staff said of a result (`flow.review.comment`): `comment` of `inputs` is what they said."""
+    return tuple(step for step in steps if step.step == "comment" and step.inputs.get("comment"))
+
+
 def as_sent(steps: Iterable[Step], version: Mapping[str, Any] | Record) -> tuple[Step, ...]:
     """The steps with what the version's own columns (`SENT_COLUMNS`) say of the message and of its record."""
     return tuple(

@@ -10,13 +10,14 @@ from uuid import UUID
 
 from interface.domain.flags import CRITICAL
 from interface.domain.identity import BEGINNING, KEY_LENGTH
-from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultStatus
+from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultStatus, Step
 from interface.domain.record import record
 from interface.domain.states import may_become
 from interface.store.changes import TELL_RUNS
 from interface.store.controls import ControlResult
 from interface.store.db import Connection
 from interface.store.dispatch_ends import resulted
+from interface.store.explanations import comments_of, read_steps
 from interface.store.ids import uuid7
 from interface.store.journal_sql import QUERY_HELD_S
 from interface.store.leases import FENCE
@@ -61,6 +62,8 @@ class CurrentResult:
     critical: bool = False  # by the laboratory's own limits
     method: str = ""  # of the current version
     pending_method: str = ""  # of the version that waits
+    comments: tuple[Step, ...] = ()  # what staff said of the current version
+    corrected: int = 0  # the version that waits, where a person's correction does, or what took the place of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +240,21 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
         return {}
     version_ids = [row[name] for row in rows for name in ("version_id", "pending_version_id") if row[name]]
     versions = await connection.fetch(
-        """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags, v.method,
-                  CASE WHEN v.actor_kind = 'user' THEN (
-                      SELECT lab.explained(d.steps)::json -> -1 ->> 'step' FROM lab.decision d
-                       WHERE d.result_version_id = v.id) END AS step
+        """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags, v.method, v.version,
+                  v.held, v.actor_kind, CASE WHEN v.actor_kind = 'user' OR v.note <> '' THEN (
+                      SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS steps
              FROM lab.result_version v WHERE v.id = ANY($1)""",
         version_ids,
     )
-    by_person = {row["id"] for row in versions if row["step"] in _BY_PERSON}
+    steps = {row["id"]: read_steps(row["steps"]) for row in versions if row["steps"]}
+    by_person = {
+        row["id"] for row in versions
+        if row["actor_kind"] == "user" and any(step.step in _BY_PERSON for step in steps.get(row["id"], ())[-1:])
+    }  # fmt: skip
+    corrected = {
+        row["id"]: row["version"] for row in versions
+        if HoldReason.PERSON in row["held"] or any(step.step == "correct" for step in steps.get(row["id"], ()))
+    }  # fmt: skip
     methods = {row["id"]: row["method"] for row in versions}
     critical = {row["id"] for row in versions if not CRITICAL.isdisjoint(row["flags"])}
     said: dict[UUID | None, Said] = {
@@ -263,6 +273,7 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
             ResultStatus(row["status"]), frozenset(map(HoldReason, row["held"])), said[row["version_id"]],
             said.get(row["pending_version_id"]), row["version_id"] in by_person,
             row["version_id"] in critical, methods[row["version_id"]], methods.get(row["pending_version_id"], ""),
+            comments_of(steps.get(row["version_id"], ())), corrected.get(row["pending_version_id"], 0),
         )
         for row in rows
     }  # fmt: skip

@@ -17,7 +17,7 @@ from interface.domain.values import signed
 from interface.domain.views import Audience, ResultView
 from interface.store.changes import TELL_RUNS
 from interface.store.db import Connection
-from interface.store.explanations import read_steps
+from interface.store.explanations import comments_of, read_steps
 from interface.store.ids import uuid7
 from interface.store.lab import VERSION_COLUMNS, read_result
 
@@ -156,8 +156,8 @@ async def with_comments(
         "select lab.explained(steps) from lab.decision where result_version_id = $1", version_id
     )
     note = await connection.fetchval("select note from lab.result_version where id = $1", change_id)
-    said = {step.inputs.get("comment", ""): step for step in read_steps(steps or "[]") if step.step == "comment"}
-    kept = {words: step for words, step in said.items() if words and f"\n{words}\n" not in f"\n{note}\n"}
+    said = {step.inputs["comment"]: step for step in comments_of(read_steps(steps or "[]"))}
+    kept = {words: step for words, step in said.items() if f"\n{words}\n" not in f"\n{note}\n"}
     return "\n".join((*kept, *filter(None, (comment,)))), tuple(kept.values())
 
 

@@ -41,7 +41,7 @@ from interface.domain.runs import GONE
 from interface.domain.values import parse_value
 from interface.store import people
 from interface.store.db import Connection
-from interface.store.explanations import read_steps
+from interface.store.explanations import comments_of, read_steps
 from interface.store.follow_ups import asked_before
 from interface.store.versions import last_version
 
@@ -82,6 +82,8 @@ class KnownResult:
     inputs: Mapping[str, str] | None = None  # what it was calculated from, in the words of its explanation
     limits: tuple[Decimal | None, Decimal | None, str] | None = None  # low, high, and as they are reported
     measured_at: datetime | None = None  # by the instrument's clock
+    comments: tuple[Step, ...] = ()  # of one that is calculated: what staff said of it
+    corrected: bool = False  # the same: what waits is a person's correction, or took the place of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +347,7 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
        CASE WHEN r.origin = 'calculation' THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained,
        v.actor_kind IN ('user', 'client') AS by_person,
-       p.value AS pending_value, p.unit AS pending_unit,
+       p.value AS pending_value, p.unit AS pending_unit, p.held AS pending_held,
        CASE WHEN r.origin = 'calculation' AND r.pending_version_id IS NOT NULL THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d
             WHERE d.result_version_id = r.pending_version_id) END AS pending_explained,
@@ -356,7 +358,7 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
 FROM lab.result r
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) v
 LEFT JOIN LATERAL (
-    SELECT comparator || value AS value, unit FROM lab.result_version w WHERE w.id = r.pending_version_id OFFSET 0
+    SELECT comparator || value AS value, unit, held FROM lab.result_version w WHERE w.id = r.pending_version_id OFFSET 0
 ) p ON r.pending_version_id IS NOT NULL
 WHERE r.specimen_id = ANY($1) AND (r.status NOT IN ('cancelled', 'entered-in-error') OR r.origin = 'calculation')
 ORDER BY v.created_at, r.id
@@ -369,6 +371,7 @@ async def _results(
     """What there is of each specimen; and what was calculated and taken back since, by order item."""
     found: dict[str, list[KnownResult]] = defaultdict(list)
     for row in await connection.fetch(_RESULTS, list(specimen_ids)):
+        steps, waits = read_steps(row["explained"] or "[]"), read_steps(row["pending_explained"] or "[]")
         found[str(row["specimen_id"])].append(
             KnownResult(
                 id=row["id"],
@@ -389,13 +392,16 @@ async def _results(
                 created_at=row["created_at"],
                 made_at=row["made_at"],
                 pending=None if row["pending_value"] is None else (row["pending_value"], row["pending_unit"]),
-                pending_inputs=inputs_of(read_steps(row["pending_explained"])) if row["pending_explained"] else None,
+                pending_inputs=inputs_of(waits) if waits else None,
                 by_person=row["by_person"],
                 suspect=row["suspect"] or "",
                 method=row["method"],
-                inputs=inputs_of(read_steps(row["explained"])) if row["explained"] else None,
+                inputs=inputs_of(steps) if steps else None,
                 limits=(row["low"], row["high"], row["reference"]),
                 measured_at=row["instrument_at"],
+                comments=comments_of(steps),
+                corrected=HoldReason.PERSON in (row["pending_held"] or ())
+                or any(one.step == "correct" for one in waits),
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}

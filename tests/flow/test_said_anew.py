@@ -13,10 +13,12 @@ from interface.domain.qc_state import Meanwhile
 from interface.domain.review import ReviewError
 from interface.domain.views import Audience, ResultView
 from interface.flow import follow_ups, review
+from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, enter
 from interface.flow.replay import replay
 from interface.flow.rules import switch_off, switch_on
 from interface.store.db import Connection
+from interface.store.review import Policy, QueueFilter, set_policy, waiting
 from tests.flow.controls import REJECT, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
@@ -24,6 +26,7 @@ from tests.flow.test_judged_for_certain import intervals
 
 FINAL, REGISTERED = ResultStatus.FINAL, ResultStatus.REGISTERED
 ANEW = (HoldReason.SAID_ANEW,)
+PERSON = HoldReason.PERSON
 LINKED = RULES + '\n[[linked]]\nname = "renal"\ntests = ["K", "CREA"]\ncomplete = true\n'
 
 
@@ -219,3 +222,84 @@ async def test_of_a_rerun_that_was_asked_for_it_is_calculated_anew_as_of_any_oth
     await send(lab, "C2", HCO3="24")
     found = await one(lab, "AGAP")
     assert (found.value, found.status, found.held) == ("16.0", FINAL, ())
+
+
+SAID = "haemolysed"
+
+
+@pytest.mark.parametrize("release", ["by a person", "judged anew first"])
+async def test_what_staff_said_of_a_result_stays_with_it_whatever_the_analyzer_says_then(
+    lab: Laboratory, release: str
+) -> None:
+    """It stood in the version of before alone: the report told the value without `haemolysed`."""
+    await lab.order("S-1", "K", "CREA")
+    await send(lab, "C1", K="4.5")
+    result, director = await one(lab), lab.director
+    await decide(lab, lambda at: review.comment(at, director, result.id, SAID))
+    if release != "by a person":  # a rerun's value is held by nothing, and judged again with what comes beside it
+        await put_in_force(lab, LINKED)
+        await decide(lab, lambda at: review.rerun(at, director, result.id, "to be sure"))
+    for control, value in (("C2", "4.6"), ("C3", "4.7")):
+        await send(lab, control, K=value)
+        assert (await one(lab)).note == SAID
+    if release == "by a person":
+        await decide(lab, lambda at: review.release(at, director, result.id, "seen", accept_hold=True))
+    else:
+        await send(lab, "C4", CREA="1.0")
+    after = await one(lab)
+    assert (after.status, after.value, after.note.split("\n")[0]) == (FINAL, "4.7", SAID)
+
+
+async def test_it_is_gone_with_a_result_that_a_person_rejected(lab: Laboratory) -> None:
+    await lab.order("S-1", "K")
+    await send(lab, "C1", K="4.5")
+    result, director = await one(lab), lab.director
+    await decide(lab, lambda at: review.comment(at, director, result.id, SAID))
+    await decide(lab, lambda at: review.reject(at, director, result.id, "clotted"))
+    await send(lab, "C2", K="4.6")
+    assert (await one(lab)).note == ""
+
+
+async def test_it_stays_with_what_is_calculated_anew(lab: Laboratory) -> None:
+    found = await gap(lab)
+    await decide(lab, lambda at: review.comment(at, lab.director, found.id, SAID))
+    await send(lab, "C2", HCO3="24")
+    after = await one(lab, "AGAP")
+    assert (after.value, after.note) == ("16.0", SAID)
+
+
+async def of_two(lab: Laboratory, code: str, value: str) -> ResultView:
+    """A released result, that a first person corrects: the correction waits for a second one."""
+    found = await one(lab, code)
+    await decide(lab, lambda at: set_policy(at, lab.organization_id, Policy(code, True, None)))
+    await decide(lab, lambda at: review.correct(at, lab.director, found.id, NewValue(value), "misread"))
+    return found
+
+
+async def test_a_correction_that_waits_for_a_second_person_is_not_lost_when_the_analyzer_says_another_value(
+    lab: Laboratory,
+) -> None:
+    """The analyzer's change took its place: whoever decided saw two values of the analyzer's, and never the third."""
+    await lab.order("S-1", "K")
+    await send(lab, "C1", K="4.5")
+    await lab.release((await one(lab)).id)
+    found = await of_two(lab, "K", "3.9")
+    for control, value in (("C2", "4.7"), ("C3", "4.8")):
+        await send(lab, control, K=value)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            [waits] = await waiting(connection, QueueFilter())
+        assert (waits.result.value, set(waits.result.held)) == (value, {HoldReason.CHANGED_AFTER_RELEASE, PERSON})
+    with pytest.raises(ReviewError, match="releasing it must accept this"):
+        await decide(lab, lambda at: review.accept_change(at, lab.director, found.id))
+
+
+async def test_nor_when_what_it_is_calculated_from_is_another(lab: Laboratory) -> None:
+    await put_in_force(lab)
+    await lab.order("S-1", "NA", "CL", "HCO3", "AGAP")
+    await send(lab, "C1", NA="140", CL="100", HCO3="24")
+    found = await of_two(lab, "AGAP", "15.0")
+    sodium = await one(lab, "NA")
+    await decide(lab, lambda at: review.correct(at, lab.director, sodium.id, NewValue("141"), "misread"))
+    async with lab.database.transaction(lab.organization_id) as connection:
+        [waits] = [one for one in await waiting(connection, QueueFilter()) if one.result.id == found.id]
+    assert (waits.result.value, PERSON in waits.result.held) == ("17.0", True)
