@@ -37,6 +37,7 @@ from interface.store.surroundings import lock_only
 LONGEST_REASON = 1000  # characters
 MOST_ALIQUOTS = 99
 _TIMED = "the time of its collection was told"
+_BEGUN = "say when it was taken: it is in progress already, so that is not now"
 _BACKWARDS = "it was received before it was collected"
 
 
@@ -60,8 +61,9 @@ async def collect(
     container: str = "",
     audience: Audience = Audience.STAFF,
 ) -> SpecimenView:
-    """It was taken, `at` (now) by `by` (the actor). That may be told, once, of one that has come already: it and what
-    was parted from it stay where they are. Raises IllegalStep, OrderError; ApiError 403."""
+    """It was taken, `at` (now, unless it has been measured) by `by` (the actor). That may be told, once, of one that
+    has come already: it and what was parted from it stay where they are. Raises IllegalStep, OrderError; ApiError
+    403."""
     _may(actor)
     problems = [
         *past_problems("the time of collection", at),
@@ -76,6 +78,8 @@ async def collect(
         await _told_late(connection, actor, one, at, by)
         return await view(connection, specimen_id, audience)
     specimen_step(one.state, SpecimenState.COLLECTED)
+    if at is None and await specimens.has_results(connection, one.id):
+        raise OrderError([_BEGUN], conflict=True)
     when = at or datetime.now(UTC)
     await specimens.set_state(
         connection, one, SpecimenState.COLLECTED, collected_at=when, collected_by=by.strip() or actor.name,

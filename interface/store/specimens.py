@@ -196,6 +196,16 @@ class MeasuredOn:
     received_at: datetime
 
 
+async def has_results(connection: Connection, specimen_id: UUID) -> bool:
+    """Whether there are results of it that nobody has taken back."""
+    found: bool = await connection.fetchval(
+        """select exists (select from lab.result where specimen_id = $1
+            and status not in ('cancelled', 'entered-in-error'))""",
+        specimen_id,
+    )
+    return found
+
+
 async def measured_on(connection: Connection, specimen_id: UUID) -> list[MeasuredOn]:
     """What an analyzer measured on it and nobody has taken back."""
     rows = await connection.fetch(

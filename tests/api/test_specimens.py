@@ -149,7 +149,11 @@ async def test_an_emr_collects_and_cancels_and_sees_what_it_may(bench: Bench, la
     await laboratory.result(of, "13.5", ResultStatus.PRELIMINARY, (HoldReason.QUESTIONABLE,))
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
         await connection.execute("update lab.order_item set status = 'completed' where id = $1", of["item"])
-    taken = await post(bench, emr, f"/api/specimens/{of['specimen']}/collect", by="ward nurse")
+    late = await post(bench, emr, f"/api/specimens/{of['specimen']}/collect", 409, by="ward nurse")
+    assert "say when it was taken" in late["detail"]
+    taken = await post(
+        bench, emr, f"/api/specimens/{of['specimen']}/collect", by="ward nurse", at="2026-01-02T03:04:05Z"
+    )
     assert taken["specimen"]["state"] == "collected"
     shown = (await bench.get("/api/specimens/barcode/B-1", emr)).json
     assert set(shown) == {"specimen"}  # its history is the laboratory's

@@ -14,6 +14,7 @@ from interface.flow import reports, review, specimens
 from interface.flow.feed import Feed
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
 from interface.flow.people import NewPatient
+from interface.flow.problems import OrderError
 from interface.store import changes
 from interface.store.db import Connection
 from tests.flow.laboratory import Laboratory, laboratory
@@ -161,3 +162,20 @@ async def test_so_it_is_where_the_collection_is_told_with_the_receipt(database_u
             await specimens.receive(connection, lab.director, specimen, collected_at=now - timedelta(hours=5))
         [one] = await lab.results()
         assert (one.status, one.held) == (ResultStatus.REGISTERED, (HoldReason.BEFORE_SPECIMEN,))
+
+
+async def test_what_was_measured_is_never_said_to_be_taken_now(database_url: str) -> None:
+    """Nobody said when: a result that was released became one of a time after its release, and no limit of two hours
+    held it; what had been measured before that was held, of whoever's tube it was."""
+    async with laboratory(database_url) as lab:
+        _, specimen = await ordered(lab, "S-1", None)
+        result = await measured(lab, "S-1", "1.20")
+        await lab.release(result)
+        with pytest.raises(OrderError, match="say when it was taken"):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await specimens.collect(connection, lab.director, specimen)
+        [now] = await lab.results(Audience.EMR)
+        assert (now.collected_at, now.version) == (None, 2)
+        taken = datetime.now(UTC) - timedelta(minutes=5)
+        await told(lab, specimen, taken)
+        assert [one.collected_at for one in await lab.results(Audience.EMR)] == [taken]
