@@ -23,8 +23,8 @@ MOST_EARLIER = 5  # of a test: what a trend is drawn of
 
 @dataclass(frozen=True, slots=True)
 class EarlierRow:
-    """A released result that the patient had before. `of`: the result that it is earlier than; `record`: whose it is,
-    where that is another record of the person than the result's own."""
+    """A released result that the patient had before, of the same type of specimen and time point. `of`: the result that
+    it is earlier than; `record`: whose it is, where that is another record of the person than the result's own."""
 
     of: UUID
     record: UUID | None
@@ -81,8 +81,8 @@ _EARLIER = """
 select c.id as of, nullif(w.id, r.patient_id) as record, e.at, e.value, e.number, e.comparator
 from unnest($1::uuid[]) as c (id)
 cross join lateral (
-    select r.id, r.version_id, r.patient_id, r.test_id, r.effective_at, r.order_item_id
-    from lab.result r where r.id = c.id offset 0
+    select r.id, r.version_id, r.patient_id, r.test_id, r.effective_at, r.order_item_id, t.type, t.time_point_min
+    from lab.result r left join lab.specimen t on t.id = r.specimen_id where r.id = c.id offset 0
 ) r
 cross join lateral (select v.unit, v.kind from lab.result_version v where v.id = r.version_id offset 0) v
 cross join lateral (
@@ -94,9 +94,13 @@ cross join lateral (
 cross join lateral (
     select b.effective_at as at, x.value, x.number, x.comparator from lab.result b
     cross join lateral (select * from lab.result_version y where y.id = b.version_id offset 0) x
+    -- In another fluid, or so long after a glucose load, it is another quantity: as delta checks compare.
+    cross join lateral (select t.type, t.time_point_min from (select b.specimen_id as id offset 0) o
+        left join lab.specimen t on t.id = o.id offset 0) k
     where b.patient_id = w.id and b.test_id = r.test_id and b.reportable
       and b.status in ('final', 'corrected', 'amended') and b.held = '{}' and b.effective_at < r.effective_at
       and b.id <> r.id and b.order_item_id is distinct from r.order_item_id and x.unit = v.unit and x.kind = v.kind
+      and (k.type, k.time_point_min) is not distinct from (r.type, r.time_point_min)
     order by b.effective_at desc limit $2
 ) e
 order by c.id, e.at desc

@@ -305,6 +305,24 @@ async def test_earlier_results_of_the_person_are_shown_and_none_that_an_emr_may_
     assert len(await contents(laboratory, second.id)) == 1, "another order's results make no version of this one"
 
 
+@pytest.mark.parametrize(("kind", "minutes"), [("CSF", None), ("SER", 120), ("SER", None)])
+async def test_what_was_measured_in_another_fluid_or_so_long_after_a_load_is_no_earlier_result(
+    laboratory: Laboratory, kind: str, minutes: int | None
+) -> None:
+    """A liquor's glucose stood as *Previous* beside that of the blood, and that at 120 min beside the fasting one."""
+    first, _ = await released(laboratory, "2.90")
+    placer = replace(order(), patient=replace(patient(), identifiers=(await _identifier(laboratory, first),)))
+    second = await laboratory.order(placer)
+    async with transaction(laboratory) as connection:
+        await connection.execute("update lab.specimen set type = 'SER'")
+        told = "update lab.specimen set type = $2, time_point_min = $3 where id = $1"
+        await connection.execute(told, first.items[0].specimen_id, kind, minutes)
+    await done(laboratory, review.release, await laboratory.result(second, "5.10"))
+    [report] = await contents(laboratory, second.id)
+    alike = (kind, minutes) == ("SER", None)
+    assert [one.value for one in report.lines[0].earlier] == (["2.90"] if alike else [])
+
+
 async def merged_before(laboratory: Laboratory, one: OrderView, other: OrderView) -> None:
     """Two records of patients are one person's, since longer than a change is looked for when a result is released."""
     await done(laboratory, people.merge, one.patient_id, other.patient_id, "registered twice")
