@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
-from itertools import groupby
+from itertools import groupby, pairwise
 from zoneinfo import ZoneInfo
 
 from interface.domain.flags import CRITICAL, NORMAL
@@ -119,8 +119,9 @@ class _Layout:
         on.add(box(on.right - wide, on.y, wide, _HEAD + 8, colour=INK, width=1.2))
         on.words(status, on.right - 8, on.y + 2, _HEAD, bold=True, right=True)
         on.y += _HEAD + 14
-        if any(line.before or line.withdrawn for line in report.lines):
-            on.paragraph(self.text["marked"], _TEXT, bold=True)
+        if any(line.withdrawn or line.before for line in report.lines):
+            changed = any(line.withdrawn or not all(_only_added(line)) for line in report.lines)
+            on.paragraph(self.text["marked" if changed else "added"], _TEXT, bold=True)
         if report.status in ("partial", "preliminary", "registered"):
             on.paragraph(self.text["part"], _TEXT, bold=True)
         if report.issued_at is not None:
@@ -303,12 +304,11 @@ class _Layout:
         if line.status is ResultStatus.PRELIMINARY:
             yield self.text["preliminary"], True
         changed = self.moment(line.made_at) if line.made_at is not None else ""
-        for at, former in enumerate(line.before):
-            after = line.before[at + 1].released_at if at + 1 < len(line.before) else None
-            when = self.moment(after) if after is not None else changed
-            key = "withdrawn_was" if line.withdrawn else "was"
-            words = self.text[key].format(when, self._former(former), self.moment(former.released_at))
-            yield words, True
+        ends = [*(self.moment(one.released_at) for one in line.before[1:]), changed]
+        for at, (former, same) in enumerate(zip(line.before, _only_added(line), strict=True)):
+            last = at + 1 == len(line.before)
+            key = "withdrawn_was" if line.withdrawn and last else "as_before" if same else "was"
+            yield self.text[key].format(ends[at], self._former(former), self.moment(former.released_at)), True
         if line.withdrawn and not line.before:
             yield self.text["withdrawn_none"].format(changed), True
         for comment in line.comments:
@@ -370,6 +370,13 @@ class _Layout:
             on.words(typeface.cut(left, 8, on.wide * 0.78), on.left, y, 8, colour=GREY)
             on.words(self.text["page"].format(number + 1, len(on.done) - 1), on.right, y, 8, right=True)
             on.done.pop()
+
+
+def _only_added(line: Line) -> list[bool]:
+    """Of each version before, whether the next one says the same, and only a comment came with it."""
+    versions: list[Line | Former] = [*line.before, line]
+    said = [(one.value, one.unit, one.flags, one.reference) for one in versions]
+    return [one == after for one, after in pairwise(said)]
 
 
 def _name(family: str, given: str) -> str:

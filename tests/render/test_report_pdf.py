@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import pypdfium2
 import pytest
 
 from interface.domain.model import Priority, ResultStatus, Sex
-from interface.domain.report import Language, Line, OrderReport, Paper
+from interface.domain.report import Former, Language, Line, OrderReport, Paper
 from interface.render import report_json, report_words
 from interface.render.drawing import Drawing, Words, extent
 from interface.render.report_layout import pages
@@ -68,6 +69,35 @@ def test_a_correction_stands_beside_what_was_reported_before() -> None:  # 493.1
     assert "WITHDRAWN 3 Feb 2026 10:00: entered in error, not to be used. Reported before: 4.5 mmol/L" in text
     assert "Version 2, issued 3 Feb 2026 10:00. It replaces version 1 of 3 Feb 2026 09:00, which is kept." in text
     assert "CORRECTED" not in text_of(usual())
+
+
+def former(value: str, hours: int, status: ResultStatus = ResultStatus.FINAL) -> Former:
+    return Former(value, "mmol/L", status, AT - timedelta(hours=hours))
+
+
+def test_a_comment_that_was_added_is_no_correction() -> None:
+    """It said `CORRECTED. Reported before:` the same value, and a ward looked for what had been wrong."""
+    said = line(7, status=ResultStatus.AMENDED, version=2, flags=(), before=(former("7.50", 2),))
+    report = replace(usual(), status="amended", lines=(said,), version=2)
+    text = text_of(report)
+    assert "CORRECTED" not in text and "AMENDED REPORT: comments were added" in text
+    assert (
+        "AMENDED 3 Feb 2026 10:00: a comment was added. Reported before, unchanged: 7.50 mmol/L, 3 Feb 2026 08:00."
+        in text
+    )
+    wrong = line(8, status=ResultStatus.CORRECTED, version=2, flags=(), before=(former("8.10", 2),))
+    text = text_of(replace(report, status="corrected", lines=(said, wrong)))
+    assert "CORRECTED REPORT" in text and "CORRECTED 3 Feb 2026 10:00. Reported before: 8.10 mmol/L" in text
+
+
+def test_each_version_of_a_result_that_was_withdrawn_says_what_became_of_it() -> None:
+    """At 09:00 it was corrected: it said that it was withdrawn then, and again at 10:00."""
+    before = (former("5.1", 3), former("5.9", 1, ResultStatus.CORRECTED))
+    gone = line(4, status=ResultStatus.ENTERED_IN_ERROR, value="", number=None, version=3, flags=(), before=before)
+    text = text_of(replace(usual(), lines=(gone,)))
+    assert "CORRECTED 3 Feb 2026 09:00. Reported before: 5.1 mmol/L, 3 Feb 2026 07:00." in text
+    assert text.count("entered in error, not to be used") == 1
+    assert "WITHDRAWN 3 Feb 2026 10:00: entered in error, not to be used. Reported before: 5.9 mmol/L" in text
 
 
 def test_what_is_preliminary_or_still_to_come_says_so() -> None:
