@@ -526,7 +526,8 @@ async def complete_item(connection: Connection, row: ResultRow) -> None:
 
 
 async def reopen_item(connection: Connection, row: ResultRow, reason: str) -> None:
-    """An item completed by a result that is now discarded is in progress again, unless another completes it.
+    """An item completed by a result that is now discarded is in progress again, unless another completes it. None that
+    is held does, such as a run that failed.
 
     The order's version stays: an EMR, which did not see the item completed, sees no change.
     """
@@ -534,7 +535,7 @@ async def reopen_item(connection: Connection, row: ResultRow, reason: str) -> No
         """
         select i.status from lab.order_item i where i.id = $1 and i.status = 'completed' and not exists (
             select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
-            and r.status not in ('cancelled', 'entered-in-error'))
+            and r.status not in ('cancelled', 'entered-in-error') and r.held = '{}')
         for update of i
         """,
         row.order_item_id,

@@ -286,6 +286,20 @@ async def test_a_comment_is_storable_text(laboratory: Laboratory) -> None:
         assert caught.value.refusal is Refusal.INVALID
 
 
+@pytest.mark.parametrize("other", [HoldReason.RUN_FAILED, HoldReason.DELTA, None])
+async def test_a_test_is_measured_again_when_only_runs_that_are_held_are_left_of_it(
+    laboratory: Laboratory, other: HoldReason | None
+) -> None:
+    """A run that had failed before kept the test as completed: no analyzer was told to measure it once more."""
+    order = await laboratory.order()
+    await laboratory.result(order, "12.1", held=(other,) if other else ())
+    result_id = await laboratory.result(order, "13.5")
+    async with transaction(laboratory) as connection:
+        await review.reject(connection, laboratory.technologist, result_id, "clotted")
+        now = await lab.get_order(connection, order.id, Audience.STAFF)
+    assert now is not None and now.items[0].status is (ItemStatus.IN_PROGRESS if other else ItemStatus.COMPLETED)
+
+
 @pytest.mark.parametrize("state", ["cancelled", "rejected"])
 async def test_nothing_is_released_on_an_item_that_is_closed(laboratory: Laboratory, state: str) -> None:
     order = await laboratory.order()
