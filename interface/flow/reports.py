@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from interface.domain.model import RELEASED, ItemStatus
+from interface.domain.model import RELEASED, ItemStatus, ResultStatus
 from interface.domain.report import (
     Earlier,
     Former,
@@ -294,7 +294,7 @@ def _said(value: str, comparator: str) -> str:
 
 def _open(material: Material) -> tuple[Open, ...]:
     """Ordered tests without a result that may be seen. Of one that is not finished nothing more is said."""
-    answered = {view.order_item_id for view in material.view.results}
+    answered = {one.order_item_id for one in material.view.results if one.status is not ResultStatus.ENTERED_IN_ERROR}
     ended = (ItemStatus.CANCELLED, ItemStatus.REJECTED)
     found = []
     for item in material.view.order.items:

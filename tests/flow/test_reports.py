@@ -23,6 +23,7 @@ from interface.domain.views import Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import people, reports, review, specimens
 from interface.flow.correction import NewValue
+from interface.flow.order_changes import cancel
 from interface.flow.orders import NewSpecimen
 from interface.flow.placing import Batch, PlacedTube, PlacerNumber, Placing, place
 from interface.render import report_json
@@ -127,6 +128,18 @@ async def test_what_was_withdrawn_is_told_without_a_value_but_for_what_was_repor
     [line] = report.lines
     assert line.withdrawn and (line.value, line.number) == ("", None) and line.made_at is not None
     assert [one.value for one in line.before] == ["13.50"] and not report.empty
+
+
+async def test_a_test_whose_result_was_withdrawn_is_still_to_come_or_never_will(laboratory: Laboratory) -> None:
+    """`results are still to come` stood above, and no word said that this one is, or that it was cancelled since."""
+    placed, result_id = await released(laboratory)
+    await done(laboratory, review.retract, result_id, "another patient's tube")
+    *_, report = await contents(laboratory, placed.id)
+    assert [(one.test, one.status) for one in report.open] == [("HGB", "requested")]
+    await done(laboratory, cancel, placed.id, "the tube is another patient's", in_progress=True)
+    *_, report = await contents(laboratory, placed.id)
+    assert [(one.status, one.reason) for one in report.open] == [("cancelled", "the tube is another patient's")]
+    assert [line.withdrawn for line in report.lines] == [True]
 
 
 @pytest.mark.parametrize("audience", [EMR, EARLY])
