@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# What only a start can put into force; beside `link` and `driver_path`, all there is.
+# What only a start can put into force. All else is with a reload: how long data is kept most of all, since what is
+# deleted by the former number is gone.
 _AT_START = ("state_dir", "database", "api", "limits", "standby")
 
 
@@ -174,9 +175,7 @@ class Links:
         kept = [key for key in _AT_START if getattr(settings, key) != getattr(self._settings, key)]
         if kept:
             log.warning("some changes need a restart", action="daemon.configuration", kept=kept)
-        self._settings = replace(
-            self._settings, links=settings.links, driver_path=settings.driver_path, alerts=settings.alerts
-        )
+        self._settings = replace(settings, **{key: getattr(self._settings, key) for key in _AT_START})
         self.worker.not_of = self.worker.not_of.difference(self._by_id)  # what waits of these can be read from now on
         self.worker.wake()
         log.info("configuration applied", action="daemon.configuration", added=changes.added,

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import asyncpg
 
+from interface import config
 from interface.errors import LinkError
 from interface.link.tcp import connect
+from interface.links import Links
 from interface.settings import Address
+from interface.store.db import Database
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.ids import uuid7
 from interface.store.schema import OWNER_ROLE
@@ -105,6 +108,20 @@ async def test_what_needs_a_restart_is_said_and_kept(state_dir: Path, tmp_path: 
         assert '"kept":["api","limits"]' in daemon.said()
         assert await refuses(Address("127.0.0.1", port))
         assert not await refuses(daemon.api)
+
+
+async def test_how_long_is_kept_and_where_backups_are_is_in_force_at_once(founded_url: str, tmp_path: Path) -> None:
+    """Who wants something kept for longer, and is told that the configuration is applied, must not lose it at night."""
+    file = tmp_path / "config.toml"
+    file.write_text("[retention]\naudit_months = 24\n")
+    database = await Database.connect(founded_url)
+    links = Links(database, config.load(file, {}))
+    file.write_text(f'[retention]\naudit_months = 0\n[backup]\ndirectory = "{tmp_path}"\n')
+    await links.reload()
+    assert links.settings().retention.audit_months == 0
+    assert links.settings().backup.directory == tmp_path
+    await links.close()
+    await database.close()
 
 
 async def test_an_organization_that_appears_gets_a_journal(state_dir: Path, tmp_path: Path) -> None:
