@@ -301,7 +301,7 @@ class Journal:
         while True:
             self.turns += 1
             if self._cut and self.available and not self._flying:  # what is being committed may have to be sealed
-                await self._seal_cut()
+                await self._seal_cut(list(self._cut.values()))
             if self._waiting:
                 await self._company()
                 if not await self._commit_next(self._first) and self._waiting:
@@ -447,51 +447,53 @@ class Journal:
             for entry in group:
                 await self._commit(line, [entry], again=True)
 
-    async def _seal_cut(self) -> None:
-        """Seal what links could not seal themselves."""
-        rows = list(self._cut.values())
-        whole = [row for row in rows if row.state == "complete"]
+    async def _seal_cut(self, rows: Sequence[MessageRow]) -> None:
+        """Seal what links could not. What the database does not take for what it says, the next start seals."""
         try:
-            for row in whole:  # each alone: two may have one digest
-                await self._write(self._first, [Append((row,))], again=True)
-            connection = await self._first.connect()
-            sealed = await connection.fetchval(
-                SEAL_CUT,
-                self._organization_id,
-                *_columns(
-                    [row for row in rows if row.state != "complete"],
-                    "id", "control_id", "message_type", "reason", "bytes", "sealed_at",
-                ),
-                timeout=self._commit_wait_s,
-            )  # fmt: skip
+            await self._seal(rows)
         except Exception as error:
-            if translate(error, committing=True) is None:  # the next start seals them
-                log.error("cut transmissions not sealed", action="journal.fault", error=type(error).__name__)
-                self._cut.clear()
-            self._went_away(self._first, error)
-            await asyncio.sleep(PROBE_S)  # a full disk refuses this and still answers
-            return
+            if translate(error, committing=True) is not None or not await self._takes_anything():
+                self._went_away(self._first, error)
+                await asyncio.sleep(PROBE_S)  # a full disk refuses this and still answers
+            elif len(rows) > 1:
+                for row in rows:
+                    await self._seal_cut([row])
+            else:
+                log.error("cut transmission not sealed", action="journal.fault", error=type(error).__name__)
+                del self._cut[rows[0].id]
+
+    async def _seal(self, rows: Sequence[MessageRow]) -> None:
+        whole, cut = ([row for row in rows if (row.state == "complete") is so] for so in (True, False))
+        for row in whole:  # each alone: two may have one digest
+            await self._write(self._first, [Append((row,))], again=True)
+        columns = _columns(cut, "id", "control_id", "message_type", "reason", "bytes", "sealed_at")
+        connection, of = await self._first.connect(), self._organization_id
+        sealed = await connection.fetchval(SEAL_CUT, of, *columns, timeout=self._commit_wait_s)
         for row in rows:
             del self._cut[row.id]
         if whole:
             log.info("transmissions sealed that were whole", action="journal.completed", messages=len(whole))
         if sealed:
             log.warning("cut transmissions sealed", action="journal.sealed", messages=sealed)
-        if whole or sealed:
-            self._wake()
+        self._wake()
 
     async def _probe(self) -> None:
-        """Wait until the database takes what the journal says, or somebody new has something to say. It is said without
-        a row: a server that answers may have another schema, a table that is locked, a role that may not."""
+        """Wait until the database takes what the journal says, or somebody new has something to say."""
         while not self._waiting and not self._stopping and not self.available:
-            try:
-                await self._write(self._first, (), again=True)
-            except Exception as error:  # whatever it is: not yet
-                log.debug("journal still cannot commit", action="journal.probe", error=type(error).__name__)
-                self._first.cut()
-                await asyncio.sleep(PROBE_S)
-            else:
+            if await self._takes_anything():
                 self._came_back()
+            else:
+                await asyncio.sleep(PROBE_S)
+
+    async def _takes_anything(self) -> bool:
+        """Said without a row: a server that answers may have another schema, a locked table, a role without rights."""
+        try:
+            await self._write(self._first, (), again=True)
+        except Exception as error:  # whatever it is: not yet
+            log.debug("journal still cannot commit", action="journal.probe", error=type(error).__name__)
+            self._first.cut()
+            return False
+        return True
 
     def _went_away(self, line: Line, error: Exception) -> None:
         if self.available:

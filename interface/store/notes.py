@@ -33,6 +33,7 @@ class Notes:
         self._taken: OrderedDict[UUID, None] = OrderedDict()
         self._arrived, self._stopped = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failing = False  # by what no outage is
 
     def start(self) -> None:
         """Begin to write."""
@@ -64,16 +65,25 @@ class Notes:
             await self._arrived.wait()
             await self._pause()
             self._arrived.clear()
-            try:
-                await self._write()
-            except StoreError:
-                if not self._stopped.is_set():
-                    self._arrived.set()
-                    await self._sleep(RETRY_S)
+            if not await self._written() and not self._stopped.is_set():
+                self._arrived.set()
+                await self._sleep(RETRY_S)
+        if not await self._written():
+            log.info("notes not written", action="notes.lost")
+
+    async def _written(self) -> bool:
+        """Write what there is; else it is kept, whatever the error was: nobody else writes any until the next start."""
         try:
             await self._write()
-        except StoreError as error:
-            log.info("notes not written", action="notes.lost", error=error.slug)
+        except StoreError:
+            return False
+        except Exception as error:
+            if not self._failing:
+                self._failing = True
+                log.error("notes not written", action="notes.failed", error=type(error).__name__)
+            return False
+        self._failing = False
+        return True
 
     async def _pause(self) -> None:
         """Wait for company; and for the links, which go first, as long as that may be."""
@@ -91,7 +101,7 @@ class Notes:
             return
 
     async def _write(self) -> None:
-        """Raises StoreError; then what was not written is kept."""
+        """What was not written where it raises is kept."""
         await self._write_taken()
         replies, self._replies = self._replies, OrderedDict()
         ids = list(replies)
@@ -99,7 +109,7 @@ class Notes:
             some = ids[at : at + REPLIES_AT_ONCE]
             try:
                 noted = await self._run(NOTE_REPLIES, some, [replies[one] for one in some])
-            except StoreError:
+            except Exception:
                 self._replies = OrderedDict((one, replies[one]) for one in ids[at:]) | self._replies
                 raise
             if left := {one: replies[one] for one in some if one not in noted}:  # locked at the moment, or not there

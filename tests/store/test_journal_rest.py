@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from interface.errors import StoreError
 from interface.store.db import Database
-from interface.store.journal import SECOND_ENTRIES, Journal
+from interface.store.journal import SECOND_ENTRIES, Append, FrameRow, Journal, MessageRow, new_message_id
 from tests.cluster import owner_of
 from tests.conftest import Organization, make_organization
-from tests.store.journals import Owner, hanging, in_flight, is_available, make_link, running, until, whole
+from tests.store.journals import (
+    AT,
+    Owner,
+    hanging,
+    in_flight,
+    is_available,
+    is_sealed,
+    make_link,
+    running,
+    until,
+    whole,
+)
 
 
 async def is_unavailable(journal: Journal) -> bool:
@@ -67,5 +79,49 @@ async def test_a_journal_whose_schema_is_another_is_not_available_for_as_long(da
         await owner.execute("alter table lab.frame rename column number to fn")
         await until(lambda: is_available(journal))
         assert await journal.append(whole(link, b"text")) == frozenset()
+    await database.close()
+    await owner.close()
+
+
+async def begun(journal: Journal, link: UUID) -> MessageRow:
+    """What is acknowledged of a transmission that is cut now."""
+    opened = MessageRow(new_message_id(), link, "lis2", "receiving", received_at=AT)
+    await journal.append(Append((opened,), (FrameRow(opened.id, 0, 0, 1, b"one", AT),)))
+    return opened._replace(state="incomplete", sealed_at=AT, reason="lost")
+
+
+async def test_what_is_cut_while_the_database_refuses_everything_is_sealed_once_it_does_not(database_url: str) -> None:
+    """A grant that somebody took away for a minute: nobody was told of these frames until the next start."""
+    owner, database = await asyncpg.connect(owner_of(database_url)), await Database.connect(database_url)
+    organization = await make_organization(owner)
+    link = await make_link(owner, organization)
+    async with running(database, organization, commit_wait_s=1.0) as journal:
+        cut = await begun(journal, link)
+        await owner.execute("revoke usage on schema lab from labora_app")
+        journal.seal_later([cut])
+        await until(lambda: is_unavailable(journal))
+        await owner.execute("grant usage on schema lab to labora_app")
+        await until(lambda: is_sealed(owner, cut.id))
+    await database.close()
+    await owner.close()
+
+
+async def test_one_that_the_database_refuses_to_seal_leaves_no_other_open(database_url: str) -> None:
+    """Nor the journal without its peers: it is that row, and not the database."""
+    owner, database = await asyncpg.connect(owner_of(database_url)), await Database.connect(database_url)
+    organization = await make_organization(owner)
+    link = await make_link(owner, organization)
+    async with running(database, organization, commit_wait_s=1.0) as journal:
+        refused, cut = await begun(journal, link), await begun(journal, link)
+        await owner.execute(
+            f"""create function refuse() returns trigger language plpgsql as $$
+                begin if new.id = '{refused.id}' then raise 'damaged'; end if; return new; end $$;
+            create trigger refuse before update on lab.message for each row execute function refuse()"""
+        )
+        journal.seal_later([refused, cut])
+        await until(lambda: is_sealed(owner, cut.id))
+        assert not await is_sealed(owner, refused.id)
+        assert await journal.append(whole(link, b"text")) == frozenset()
+        assert journal.available
     await database.close()
     await owner.close()

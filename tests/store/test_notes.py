@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from interface.errors import StoreUnavailable
 from interface.store import notes
@@ -15,7 +17,8 @@ from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.journal import Append, MessageRow
 from interface.store.notes import Notes
-from tests.conftest import Organization
+from tests.cluster import owner_of
+from tests.conftest import Organization, make_organization
 from tests.store.journals import Owner, make_link, running, until, whole
 
 
@@ -89,6 +92,30 @@ async def test_what_could_not_be_written_is_kept_until_the_database_is_back(
     written.replied(row.id, True)
     await until(lambda: _has(owner, organization, row.id, "sent"))
     await written.stop()
+
+
+async def test_an_error_that_nobody_waits_out_ends_no_notes(founded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would know any more which replies left, nor whose sender went on after them: a control's second point,
+    which an analyzer without a clock says in the same bytes, would be a resend until the next start."""
+    database, owner = await Database.connect(founded_url), await asyncpg.connect(owner_of(founded_url))
+    organization = await make_organization(owner)
+    link_id = await make_link(owner, organization)
+    [row] = await stored(database, organization, [whole(link_id, b"1")])
+    written = Notes(database, organization.id, lambda: False)
+    written.start()
+    with capture_logs() as said:
+        await owner.execute("revoke usage on schema lab from labora_app")
+        written.replied(row.id, True)
+
+        async def failed() -> bool:
+            return any(one["action"] == "notes.failed" for one in said)
+
+        await until(failed)
+        await owner.execute("grant usage on schema lab to labora_app")
+    await until(lambda: _has(owner, organization, row.id, "sent"))
+    await written.stop()
+    await database.close()
+    await owner.close()
 
 
 async def test_memory_for_notes_is_bounded_and_the_newest_are_kept(
