@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from asyncpg import Record
+from asyncpg import DataCorruptedError, Record
 
 from interface.domain.record import record
 from interface.store.db import Connection
@@ -73,6 +73,21 @@ async def with_frames(connection: Connection, heads: Mapping[UUID, Record]) -> d
         # in order of (ordinal, attempt): the last attempt wins
         frames[message_id][frame[0]] = StoredFrame(*frame)
     return {id_: StoredMessage(**dict(head), frames=tuple(frames[id_].values())) for id_, head in heads.items()}
+
+
+async def readable(
+    connection: Connection, heads: Mapping[UUID, Record]
+) -> dict[UUID, StoredMessage | DataCorruptedError]:
+    """The same, and of a message whose frames are damaged in the database, what it says of them: others are read."""
+    try:
+        return {**await with_frames(connection, heads)}
+    except DataCorruptedError as error:
+        if len(heads) == 1:
+            return dict.fromkeys(heads, error)
+    found: dict[UUID, StoredMessage | DataCorruptedError] = {}
+    for id_, head in heads.items():
+        found |= await readable(connection, {id_: head})
+    return found
 
 
 async def read_message(connection: Connection, message_id: UUID) -> StoredMessage | None:

@@ -29,6 +29,7 @@ from interface.store.journal import Journal
 from interface.store.results import Claim, Outcome
 from interface.store.stored_messages import StoredMessage
 from tests.flow.laboratory import Laboratory, laboratory, message
+from tests.store.journals import until
 
 RECORDS = ("P|1||P-1", "O|1|S1||^^^CBC|R", "R|1|^^^WBC|7.35|10*3/uL||N||F||||20260102030000")
 
@@ -321,6 +322,27 @@ async def test_of_a_batch_only_the_message_that_cannot_be_decided_is_parked(
         assert await lab.messages() == [("complete", "released"), ("complete", "parked"), ("complete", "released")]
         attempts = await lab.owner.fetch("select attempts from lab.message order by id")
         assert [row["attempts"] for row in attempts] == [1, 2, 1]
+        assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
+
+
+async def test_a_message_that_the_database_cannot_read_is_parked_and_the_others_are_decided(founded_url: str) -> None:
+    """A page of its frames is damaged. Nothing of any laboratory was decided any more, for as long as it was so."""
+    async with laboratory(founded_url, limits=LimitSettings(max_attempts=2)) as lab:
+        await _specimens(lab, 1, 2, 3)
+        damaged = await lab.owner.fetchval("select id from lab.message order by id offset 1 limit 1")
+        await lab.owner.execute(
+            f"""create function lab.damaged(id uuid) returns boolean language plpgsql as $$ begin
+                if id = '{damaged}' then raise 'invalid page in block 7' using errcode = 'XX001'; end if; return true;
+            end $$;
+            create policy damaged on lab.frame as restrictive for select using (lab.damaged(message_id))"""
+        )
+        await lab.worker.start([lab.organization_id])
+
+        async def decided() -> bool:
+            return await lab.messages() == [("complete", "released"), ("complete", "parked"), ("complete", "released")]
+
+        await until(decided)
+        await lab.worker.stop()
         assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
 
 
