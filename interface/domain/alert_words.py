@@ -21,6 +21,8 @@ _WORDS: Final[dict[str, tuple[str, str, str]]] = {
     "link_down": ("link {} is down", "links are down", "labora link status"),
     "link_silent": ("nothing is heard from link {}", "links are silent", "labora link status"),
     "backlog": ("messages wait to be decided", "", "labora message list"),
+    "parked": ("a message could not be decided", "messages could not be decided",
+               "labora message list --settled parked"),
     "held_age": ("held results wait for a person", "laboratories' held results wait", "labora result list"),
     "unmapped": ("{} sends codes without a map", "analyzers send codes without a map", "labora map unmapped"),
     "dispatch": ("{} does not take its work", "analyzers do not take their work", "labora dispatch list"),

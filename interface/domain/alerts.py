@@ -17,6 +17,7 @@ class AlertKind(StrEnum):
     LINK_DOWN = "link_down"
     LINK_SILENT = "link_silent"  # nothing was heard in the hours in which something is
     BACKLOG = "backlog"  # messages wait to be decided
+    PARKED = "parked"  # a message that could not be decided: nobody has seen what it says
     HELD_AGE = "held_age"  # held results wait for a person
     UNMAPPED = "unmapped"
     DISPATCH = "dispatch"  # analyzers refuse their work, or do not take it
@@ -57,6 +58,7 @@ SEVERITY: Final[dict[AlertKind, Severity]] = dict.fromkeys(AlertKind, Severity.W
     AlertKind.UNMAPPED: Severity.NOTICE,
     AlertKind.QC_DUE: Severity.NOTICE,
     AlertKind.HELD_AGE: Severity.NOTICE,
+    AlertKind.PARKED: Severity.URGENT,
     AlertKind.CRITICAL_UNTOLD: Severity.URGENT,
     AlertKind.DATABASE: Severity.URGENT,
     AlertKind.DISK: Severity.URGENT,

@@ -30,6 +30,7 @@ from interface.store.alerts import AlertEvent, AlertView, SilenceView
 from interface.store.db import Connection
 
 LONGEST_SILENCE: Final = timedelta(days=31)
+MOST_PARKED: Final = 100  # messages that could not be decided, of which alerts stand
 
 
 def watch_actor(organization_id: UUID) -> Actor:
@@ -53,6 +54,15 @@ async def enter(
         connection, watch_actor(organization_id), kind, _short(subject), severity or SEVERITY[kind],
         _line(note, MOST_NOTE_CHARACTERS), at,
     )  # fmt: skip
+
+
+async def parked(connection: Connection, organization_id: UUID, message_id: UUID, link: str, why: str) -> None:
+    """A message could not be decided, and what it says is in no list of results: somebody is told of each, also where
+    another has waited for long. Not of thousands, which a driver that stumbles over everything leaves."""
+    if len(await store.standing(connection, AlertKind.PARKED)) < MOST_PARKED:
+        await enter(
+            connection, organization_id, AlertKind.PARKED, Subject("message", str(message_id)), f"{link}: {why}"
+        )
 
 
 async def recover(

@@ -27,7 +27,7 @@ from interface.domain.model import HoldReason
 from interface.driver import registry
 from interface.driver.sent_at import sent_at
 from interface.errors import ConfigError, SchemaChanged, StoreError
-from interface.flow import qc
+from interface.flow import alerting, qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_beside, used_by
 from interface.flow.batches import BATCH_MESSAGES, Batch, Job, batches, urgent_first
 from interface.flow.cases import Rules
@@ -510,6 +510,7 @@ class ResultWorker:
         try:
             async with self._database.transaction(claim.organization_id) as connection:
                 await store.commit(connection, claim.organization_id, [outcome])
+                await alerting.parked(connection, claim.organization_id, claim.message_id, name, reason)
         except AlreadySettled:
             return True
         except StoreError:

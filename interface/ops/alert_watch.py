@@ -46,6 +46,7 @@ def looks(
     return (
         _of(AlertKind.BACKLOG, lambda connection: _backlog(connection, organization_id, alerts, links, now)),
         _of(AlertKind.LINK_SILENT, lambda connection: _silent(connection, roster, links, now)),
+        _of(AlertKind.PARKED, _parked),
         _of(AlertKind.CRITICAL_UNTOLD, lambda connection: _criticals(connection, alerts)),
         _of(AlertKind.DISPATCH, _dispatch),
         _of(AlertKind.DELIVERY, _deliveries),
@@ -102,6 +103,11 @@ async def _silent(connection: Connection, roster: Roster, links: Sequence[LinkHe
             local = heard.astimezone(roster.calendar.zone)
             found[Subject("link", link.name)] = f"heard last {local:%Y-%m-%d %H:%M %Z}"
     return found
+
+
+async def _parked(connection: Connection) -> Found:
+    """Who parks one says so; here it is over once it was decided all the same."""
+    return {Subject("message", str(id)): "" for id in await conditions.still_parked(connection)}
 
 
 def note_of(content: Content, order_number: str, test: str) -> str:

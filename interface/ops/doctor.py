@@ -222,8 +222,8 @@ def _long(span: timedelta) -> str:
 _COUNTED: Final = (
     ("unmapped", AlertKind.UNMAPPED, Severity.WARNING, "results wait for their code to be mapped",
      "labora map unmapped"),
-    ("parked", AlertKind.HELD_AGE, Severity.URGENT, "messages ended their decoding three times and are parked",
-     "labora message list --state parked"),
+    ("parked", AlertKind.PARKED, Severity.URGENT, "messages ended their decoding three times and are parked",
+     "labora message list --settled parked"),
     ("refused", AlertKind.DISPATCH, Severity.WARNING, "works were refused by an analyzer, or could not be told it",
      "labora dispatch list --state refused --state failed"),
     ("off", AlertKind.DELIVERY, Severity.WARNING, "subscriptions of EMRs are not told", "labora subscription list"),

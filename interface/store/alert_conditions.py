@@ -89,6 +89,15 @@ async def refused_work(connection: Connection) -> dict[str, int]:
     return {row["analyzer"]: row["number"] for row in rows}
 
 
+async def still_parked(connection: Connection) -> list[UUID]:
+    """Of the messages of which an alert stands that they could not be decided, those that are not."""
+    rows = await connection.fetch(
+        """select m.id from lab.alert a join lab.message m on m.id = a.subject::uuid
+            where a.kind = 'parked' and a.thing = 'message' and a.recovered_at is null and m.settled = 'parked'"""
+    )
+    return [row["id"] for row in rows]
+
+
 async def untold_criticals(connection: Connection, limit: int = 500) -> list[UntoldCritical]:
     """Those of which an alert stands, and the newest `limit`: however many nobody ever told of, the next one is."""
     rows = await connection.fetch(

@@ -6,8 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 
+from interface.cli import labora
+from interface.domain import alert_words
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.model import HoldReason, ResultStatus
 from interface.flow import alerting
@@ -76,6 +79,7 @@ def test_every_count_has_its_command() -> None:
     assert all(one.command.endswith("--organization main") for one in found)
     assert grave(found) == {
         "unmapped organization main": (Severity.WARNING, "1 results wait for their code to be mapped"),
+        "parked organization main": (Severity.URGENT, "2 messages ended their decoding three times and are parked"),
         "held_age organization main": (Severity.NOTICE, "4 results are held, the oldest for 3 days"),
         "dispatch organization main": (
             Severity.WARNING,
@@ -83,8 +87,21 @@ def test_every_count_has_its_command() -> None:
         ),
         "delivery organization main": (Severity.WARNING, "4 subscriptions of EMRs are not told"),
     }
-    assert Severity.URGENT in [one.severity for one in found if "parked" in one.text]
     assert worst(doctor.laboratory_findings("main", EMPTY, NOW)) is None
+
+
+def test_the_commands_that_are_named_can_be_run_as_they_are_said() -> None:
+    found = doctor.laboratory_findings("main", Laboratory(4, NOW - timedelta(days=3), 1, 2, 3, 4), NOW)
+    said = {one.command for one in found if one.command} | {words[-1] for words in alert_words._WORDS.values()}
+    for command in sorted(said - {"labora alert test"}):  # which wants to know what to send by
+        name, *arguments = command.split()
+        at: click.Command = labora
+        while isinstance(at, click.Group):
+            name = arguments.pop(0)
+            below = at.get_command(click.Context(at), name)
+            assert below is not None, command
+            at = below
+        at.make_context(name, arguments)  # raises for what is no usage
 
 
 async def test_the_facts_are_the_databases(shell: Shell, database: Database) -> None:
