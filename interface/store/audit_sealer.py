@@ -29,6 +29,7 @@ class Sealer:
         self._heads: dict[UUID, Head] = {}
         self._told: dict[UUID, float] = {}
         self._failing: set[UUID] = set()
+        self._last: UUID | None = None  # where the last pass was broken off
 
     async def run(self) -> None:
         """Until it is cancelled. While the database is away, what is written there waits."""
@@ -46,11 +47,14 @@ class Sealer:
         """Seal what is final, of every organization; how many rows. Never raises: one whose trail is damaged must not
         leave all others unsealed."""
         rows = 0
-        for organization_id in self._database.served:
+        served = self._database.served
+        begin = served.index(self._last) + 1 if self._last in served else 0
+        for organization_id in served[begin:] + served[:begin]:
             try:
                 rows += await self._seal(organization_id)
-            except StoreError as error:  # of all
+            except StoreError as error:  # of all, it seems; where it is of this one, the next pass begins behind it
                 _log.warning("audit rows not sealed", action="audit.seal", error=error.slug)
+                self._last = organization_id
                 break
             except Exception as error:
                 if organization_id not in self._failing:
