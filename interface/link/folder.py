@@ -10,12 +10,13 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from heapq import nsmallest
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 from uuid import uuid4
 
@@ -88,8 +89,6 @@ class FolderLink(Link):
     def __init__(self, spec: LinkSpec, clock: Clock, folder: Folder) -> None:
         super().__init__(spec, clock)
         self._folder = folder
-        # A thread of its own: a file server that hangs costs this link alone.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"folder {self.settings.id}")
         self._since: dict[Seen, float] = {}  # files as they are, and since when
         self._taken: dict[Seen, Taken] = {}  # committed, and not moved yet
         self._again: dict[Seen, _Again] = {}  # not stored, when it was tried
@@ -112,7 +111,6 @@ class FolderLink(Link):
         if tasks and self._busy:
             await asyncio.wait(tasks, timeout=drain_s)
         await self.end(tasks, 0.0)
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _watch(self) -> None:
         back_off = BackOff()
@@ -318,8 +316,11 @@ class FolderLink(Link):
                         file=telemetry.fingerprint(name))  # fmt: skip
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """A file server that hangs is waited for as long as it does: nothing else would help. The link is down then."""
-        working = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """A file server that hangs is waited for as long as it does: nothing else would help. The link is down then. It
+        has a thread of its own, so that it costs this link alone, and the end of the program does not wait for it."""
+        future: Future[_T] = Future()
+        Thread(target=_run, args=(future, work), name=f"folder {self.settings.id}", daemon=True).start()
+        working = asyncio.wrap_future(future)
         try:
             with suppress(TimeoutError):
                 async with self.clock.timeout_at(self.clock.now() + HANGS_S):
@@ -329,6 +330,14 @@ class FolderLink(Link):
             return await working
         finally:
             working.cancel()
+
+
+def _run(future: Future[_T], work: Callable[[], _T]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except Exception as error:  # told to who waits, if anybody still does
+            future.set_exception(error)
 
 
 def _scan(folder: Folder) -> tuple[list[Seen], list[tuple[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -397,3 +398,16 @@ async def test_a_file_server_that_hangs_is_a_link_that_is_down(hl7: Drop) -> Non
     (hl7.path / "a").write_bytes(ONE)
     await hl7.poll(5, 60)
     assert hl7.status.up and hl7.intake.blocks == [ONE]
+
+
+async def test_the_end_of_the_program_does_not_wait_for_a_file_server_that_hangs(hl7: Drop) -> None:
+    """It was waited for until systemd killed the daemon, half a minute after it had closed everything in order."""
+    await hl7.start()
+    with hung(hl7.path):
+        await hl7.clock.advance(POLL_S + HANGS_S)
+        await hl7.supervisor.stop(0.0)
+        waiting = [one for one in threading.enumerate() if one.name.startswith("folder drop")]
+        assert [one.daemon for one in waiting] == [True]
+    for one in waiting:
+        await asyncio.to_thread(one.join, PATIENCE_S)
+        assert not one.is_alive()
