@@ -119,7 +119,7 @@ async def _frames(connection: Connection, before: datetime, dry_run: bool) -> As
         done = await _month(retention.drop_frames, connection, month, Kind.FRAMES, dry_run)
         if done != _nothing(done):
             yield done
-            if not dry_run:
+            if not dry_run and done.why != retention.ALL_STAYS:
                 before = month.stop
                 break
     for each in await retention.organizations(connection):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -29,6 +29,7 @@ from interface.store.schema import OWNER_ROLE, SCHEMA
 
 BATCH: Final = 5000
 DAY: Final = timedelta(days=1)
+ALL_STAYS: Final = "all of it must stay"
 LOCK_WAIT: Final = "2s"  # longer, those who wait behind us would notice
 _MONTH: Final = re.compile(r"_(\d{4})_(\d{2})$")
 
@@ -232,6 +233,8 @@ async def drop_frames(connection: Connection, month: Month, *, dry_run: bool) ->
             for each, ids in kept.items()
         }  # fmt: skip
         found = Deleted(Kind.FRAMES, month.name, sum(counts.values()) - sum(stay.values()), sum(stay.values()))
+        if found.kept and not found.rows:  # all links would wait while it is moved, and nothing would be won
+            return replace(found, why=ALL_STAYS)
         if dry_run:
             return found
         columns = await _columns(connection, "frame")

@@ -149,6 +149,32 @@ async def test_a_month_is_there_or_gone(lab: Laboratory, monkeypatch: pytest.Mon
     assert await frames(lab) == set()
 
 
+async def test_a_month_of_which_all_must_stay_is_left_where_it_is(lab: Laboratory) -> None:
+    """Each night one was moved, row by row, while every link waited to store what it received; and then no older one
+    was looked at."""
+    older, newer = await result(lab, "A"), await result(lab, "B", patient="P-2")
+    for each in (older, newer):
+        await release(lab, each)
+    coming = months_before(datetime.now(UTC), -1) + timedelta(days=1)
+    for number, row in enumerate(await lab.owner.fetch("select id from lab.frame where message_id = $1", newer)):
+        id = UUID(int=uuid7_floor(coming).int + number)
+        await lab.owner.execute("update lab.frame set id = $1 where id = $2", id, row["id"])
+    number = await lab.owner.fetchval(
+        "select number from lab.lab_order o join lab.specimen s on s.order_id = o.id where s.barcode = 'A'"
+    )
+    await hold(lab, HoldKind.ORDER, number)
+    where = "select distinct tableoid::regclass::text from lab.frame where message_id = $1"
+    at = await lab.owner.fetchval(where, older)
+    only = RetentionSettings(1, 0, 0, 0, 0, 0)
+    planned = await swept(lab, only, dry_run=True)
+    stays, gone = await swept(lab, only)
+    assert [stays, gone] == planned
+    assert (stays.rows, stays.kept > 0, stays.why) == (0, True, "all of it must stay")
+    assert gone.rows > 0 and await frames(lab) == {older}
+    assert await lab.owner.fetchval(where, older) == at != "lab.frame_default"
+    assert [one.why for one in await swept(lab, only)] == ["all of it must stay"]
+
+
 async def test_a_run_takes_one_month_however_far_the_clock_is_ahead(lab: Laboratory) -> None:
     older, newer = await result(lab, "A"), await result(lab, "B", patient="P-2")
     for each in (older, newer):
