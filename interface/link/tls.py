@@ -112,9 +112,10 @@ class TlsStream:
         certificate, encoded = self._tls.getpeercert() or {}, self._tls.getpeercert(binary_form=True)
         names = [str(value) for part in certificate.get("subject", ()) for value in _common_names(part)]
         names += [str(entry[1]) for entry in certificate.get("subjectAltName", ())]
-        if encoded:
-            names.append(hashlib.sha256(encoded).hexdigest())
-        return frozenset(map(normalised, names))
+        # Whoever asks for a certificate says how they are called: also as another's fingerprint, which fits (RFC 5280
+        # appendix A.1, ub-common-name 64).
+        found = [normalised(name) for name in names if not _FINGERPRINT.fullmatch(name.strip())]
+        return frozenset((*found, hashlib.sha256(encoded).hexdigest()) if encoded else found)
 
     async def _flush(self) -> None:
         if data := self._out.read():

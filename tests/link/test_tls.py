@@ -150,6 +150,21 @@ async def test_a_listed_certificate_is_admitted_and_no_other(authority: Authorit
         await analyzer.stream.close()
 
 
+async def test_who_is_called_as_anothers_fingerprint_is_not_that_one(authority: Authority, ours: Pair) -> None:
+    """A common name may have 64 letters (RFC 5280, ub-common-name), which is what a fingerprint has."""
+    listed = authority.pair("listed", common_name="hema-1")
+    impostor = authority.pair("impostor", common_name=listed.fingerprint)
+    async with Host(listen_tls(ours, authority.file, normalised(listed.fingerprint))) as host:
+        stranger = await host.call(authority.file, impostor)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await stranger.read() == b""
+        await host.refused(1)
+        await stranger.close()
+        analyzer = Analyzer(await host.call(authority.file, listed))
+        await analyzer.talk((ENQ, ACK), (H, ACK))
+        await analyzer.stream.close()
+
+
 async def test_a_peer_that_says_nothing_takes_no_place_and_is_cut_off(authority: Authority, ours: Pair) -> None:
     async with Host(listen_tls(ours), max_connections=1, id="silent") as host:
         link = host.supervisor._links["silent"]
