@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
@@ -99,15 +99,28 @@ class CommandError(LaboraError):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """One laboratory's database and the one who works at it."""
+    """One laboratory's database and the one who works at it. `token`: by which they are known, if by one."""
 
     database: Database
     actor: Actor
+    token: str = field(default="", repr=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
+        """Raises CommandError where who works here does not any more: a command may have waited long for an answer, or
+        goes on for hours, and what is asked over HTTP is asked by a token that is looked up each time."""
+        from interface.flow.actors import is_gone
+
         async with self.database.transaction(self.actor.organization_id) as connection:
+            if self.actor.id is not None and await is_gone(connection, self.actor, self.token):
+                ended = "LABORA_TOKEN is valid no more" if self.token else "your account has been disabled"
+                raise CommandError(f"{ended}; nothing more is done")
             yield connection
+
+    async def still(self) -> None:
+        """The same, before something that has transactions of its own."""
+        async with self.transaction():
+            pass
 
     async def note_read(
         self,
@@ -153,7 +166,7 @@ async def desk(
     async with opened_database(settings) as database:
         organization_id = await find_organization(database, name)
         if token:
-            yield Desk(database, await _token_actor(database, token, username, name))
+            yield Desk(database, await _token_actor(database, token, username, name), token)
         elif username:
             yield Desk(database, await authenticate(database, name, username, password))
         else:

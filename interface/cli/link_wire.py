@@ -123,6 +123,9 @@ async def _following(at: Desk, row_id: UUID, last: UUID | None) -> AsyncGenerato
         async with at.transaction() as connection:
             rows = await rows_after(connection, row_id, last, ROWS_AT_ONCE)
             lines = await traffic(connection, rows)
+            if rows:
+                followed = {"lines": str(len(lines)), "follow": "on"}
+                await at.note_read(connection, "read_payload", "link", row_id, detail=followed)
         if rows:
             last = rows[-1].id
             yield lines

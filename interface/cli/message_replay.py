@@ -278,6 +278,8 @@ async def _each(
     found: list[Replayed] = []
     failed = 0
     for message_id in message_ids:
+        if not dry_run:
+            await at.still()
         try:
             one = await replay(
                 at.database, at.actor, message_id, find_link, dry_run=dry_run, code=work.code, reason=work.reason,

@@ -554,6 +554,13 @@ async def refused_token(database: Database, token: str, address: str = "") -> tu
     return Actor(kind, holder.user_id or holder.client_id, holder.name, organization_id, address=address), reason
 
 
+async def is_gone(connection: Connection, actor: Actor, token: str = "") -> bool:
+    """Whether somebody has disabled the user since, or the token has ended by which they are known."""
+    if token and not await rows.find_tokens(connection, (_sha256(token),)):
+        return True
+    return await rows.is_disabled(connection, actor.id)
+
+
 async def revoke_token(database: Database, actor: Actor, token: str) -> None:
     """End the session that `token` is; once is enough, again does nothing."""
     async with database.transaction(actor.organization_id) as connection:

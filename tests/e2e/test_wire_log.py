@@ -21,7 +21,7 @@ import pytest
 
 from interface import config
 from interface.cli import link_wire, run_command
-from interface.cli.laboratory import desk
+from interface.cli.laboratory import CommandError, desk
 from interface.daemon import started
 from interface.flow import passwords
 from interface.flow.wire_log import INCOMPLETE
@@ -409,6 +409,31 @@ async def test_what_is_said_from_now_on_is_followed(bench: Bench, monkeypatch: p
                 elif said:
                     break
     assert said == b"first" + ENQ + EOT + b"second" + ENQ + EOT
+
+
+async def test_who_is_disabled_follows_no_further_and_what_was_followed_is_audited(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_wire, "FOLLOW_S", 0.02)
+    query = "select l.id, max(w.id::text)::uuid from lab.link l left join lab.wire_log w on w.link_id = l.id"
+    row = await bench.owner.fetchrow(query + " where l.name = 'astm' group by l.id")
+    assert row is not None
+    await bench.owner.execute(
+        "insert into lab.app_user (id, organization_id, username, password_hash, roles) select gen_random_uuid(),"
+        " u.organization_id, 'kay', password_hash, roles from lab.app_user u join lab.organization o"
+        " on o.id = u.organization_id where username = 'vera' and o.name = 'main'"
+    )
+    async with desk(config.load(bench.folder / "config.toml"), "main", "kay", named=True) as at:
+        analyzer = await Analyzer.at(bench.astm)
+        await analyzer.talk((b"first" + ENQ + EOT, ACK))
+        async with asyncio.timeout(PATIENCE_S), aclosing(link_wire._following(at, *row)) as following:
+            await anext(following)
+            read = "select count(*) from lab.audit_event where action = 'read_payload' and actor_name = 'kay'"
+            assert await bench.owner.fetchval(read) == 1
+            await bench.owner.execute("update lab.app_user set disabled_at = now() where username = 'kay'")
+            await analyzer.talk((b"second" + ENQ + EOT, ACK))
+            with pytest.raises(CommandError, match="has been disabled"):
+                await anext(following)
 
 
 async def test_it_is_for_a_user_and_of_the_users_laboratory_only(bench: Bench) -> None:
