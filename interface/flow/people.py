@@ -20,7 +20,7 @@ from interface.domain import merges
 from interface.domain.duplicates import SHOWN, Demographics, compare, near_dates
 from interface.domain.model import Sex
 from interface.domain.names import index_words
-from interface.domain.permissions import Permission
+from interface.domain.permissions import Permission, allows
 from interface.domain.views import Actor, ActorKind, IdentifierView, PatientView, UnmergedView
 from interface.errors import ApiError
 from interface.flow import recalculation
@@ -366,7 +366,10 @@ async def in_use(connection: Connection, patient_id: UUID) -> UUID:
 
 
 async def insert_patient(connection: Connection, actor: Actor, patient: NewPatient) -> UUID:
-    """Write a patient without problems whose identifiers nobody carries."""
+    """Write a patient without problems whose identifiers nobody carries. Raises ApiError 403 for a client that may not:
+    who may order is asked at the API, and whether an order makes somebody is known only here."""
+    if actor.kind is ActorKind.CLIENT and not allows(actor.scopes, "Patient", "c"):
+        raise ApiError(403, "forbidden", "the patient is not known here; who adds one needs the scope system/Patient.c")
     patient_id = await people.insert_patient(
         connection,
         actor.organization_id,

@@ -62,9 +62,30 @@ async def test_an_order_is_made_and_read_back_by_id_number_and_emr(
 
 
 async def test_a_client_with_the_scope_may_order(bench: Bench, laboratory: Laboratory) -> None:
-    emr = await laboratory.client_token("system/ServiceRequest.c")
+    emr = await laboratory.client_token("system/ServiceRequest.c", "system/Patient.c")
     assert (await bench.ask("POST", "/api/orders", emr, json=ORDER)).status == 201
     assert (await bench.get("/api/orders", emr)).status == 403
+
+
+async def test_a_client_that_may_register_nobody_orders_for_who_is_there(bench: Bench, laboratory: Laboratory) -> None:
+    """As over FHIR, where each entry needs its scope."""
+    emr, user = (
+        await laboratory.client_token("system/ServiceRequest.cu"),
+        await laboratory.user_token(Role.TECHNOLOGIST),
+    )
+    refused = await bench.ask("POST", "/api/orders", emr, json=ORDER)
+    assert (refused.status, "system/Patient.c" in refused.json["detail"]) == (403, True), refused.body
+    assert (await bench.get("/api/patients", user)).json["patients"] == []
+    made = await bench.ask("POST", "/api/orders", user, json=ORDER)
+    other = {**ORDER, "placer_number": "P-2", "specimens": [{"tests": ["HGB"]}]}
+    known = await bench.ask("POST", "/api/orders", emr, json=other)
+    assert known.status == 201, known.body
+    elsewhere = {**other, "placer_number": "P-3", "patient": {"family": "Neu"}}
+    replaced = await bench.ask(
+        "POST", f"/api/orders/{made.json['id']}/replace", emr, json={"reason": "wrong", "order": elsewhere}
+    )
+    assert replaced.status == 403, replaced.body
+    assert len((await bench.get("/api/patients", user)).json["patients"]) == 1
 
 
 @pytest.mark.parametrize(
