@@ -7,7 +7,7 @@ calculated of them, which is a case itself (`flow.calculations`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -152,6 +152,7 @@ class Seen:
 
 
 NOTHING_IN_FORCE = Autoverification()
+_AS_BEFORE: Mapping[UUID, bool] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class Beside:
 def judge_together(decided: Decided, beside: Beside, rules: Rules, context: DecisionContext) -> dict[str, Sibling]:
     """`decide_together` without what is calculated; the reported results of the specimen as they are then."""
     _choose(decided, beside, context)
-    siblings = siblings_of(decided.cases, beside.known)
+    siblings = siblings_of(decided.cases, beside.known, decided.reported)
     seen, other = Seen(), False
     for case in decided.cases:
         holds, flags = case.holds, case.flags
@@ -222,25 +223,36 @@ def leave(decided: Decided, beside: Beside, siblings: dict[str, Sibling]) -> Non
 
 
 def _choose(decided: Decided, beside: Beside, context: DecisionContext) -> None:
-    """Of every item that has a new run, the one that is reported."""
+    """Of every item that has a new run, or whose run is another test's now, the one that is reported."""
     with_item = [case.item.id for case in decided.cases if case.item is not None]
-    items = set(with_item)
-    if len(items) == len(with_item) and items.isdisjoint(beside.led):
+    items, moved = set(with_item), _moved(decided.cases, beside.known)
+    if not moved and len(items) == len(with_item) and items.isdisjoint(beside.led):
         if items.isdisjoint([known.item_id for known in beside.known]):
             return  # each is the only run that there is
     by_item: dict[str, list[Case]] = {}
     for case in decided.cases:
         if case.item is not None:
             by_item.setdefault(case.item.id, []).append(case)
+    for item_id in moved.values():
+        by_item.setdefault(item_id, [])
     known_runs: dict[str, list[KnownResult]] = {}
     for known in beside.known:
-        if known.item_id in by_item:
+        if known.item_id in by_item and known.id not in moved:
             known_runs.setdefault(known.item_id, []).append(known)
     for item_id, cases in by_item.items():
         led = beside.led.get(item_id, ())
         if len(cases) == 1 and item_id not in known_runs and not led:
             continue
         _choose_of(decided, cases, known_runs.get(item_id, []), led, context)
+
+
+def _moved(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[UUID, str]:
+    """Of results that are a run of their item no more, since their code is mapped otherwise now, which item it was."""
+    now = {case.result_id: case.item.id if case.item is not None else "" for case in cases
+           if case.replaces is not None and not case.pending}  # fmt: skip
+    if not now:
+        return {}
+    return {one.id: one.item_id for one in known if one.item_id and now.get(one.id, one.item_id) != one.item_id}
 
 
 def _choose_of(
@@ -315,11 +327,15 @@ def _reported_or_not(case: Case, choice: Choice, runs: Mapping[str, Run], count:
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 
-def siblings_of(cases: Iterable[Case], known: Iterable[KnownResult]) -> dict[str, Sibling]:
-    """The reported results of the specimen by test: those it has, with the new ones in their place."""
+def siblings_of(
+    cases: Collection[Case], known: Iterable[KnownResult], reported: Mapping[UUID, bool] = _AS_BEFORE
+) -> dict[str, Sibling]:
+    """The reported results of the specimen by test: those it has, with the new ones in their place, as another test's
+    perhaps. `reported`: of those that it has, whose being reported changes."""
     siblings: dict[str, Sibling] = {}
+    said_anew = {case.result_id for case in cases if case.replaces is not None and not case.pending}
     for one in known:
-        if one.reportable and one.test:
+        if one.test and reported.get(one.id, one.reportable) and one.id not in said_anew:
             siblings[one.test] = Sibling(
                 one.test, one.value, one.unit, one.flags, one.held, one.status, str(one.version_id), one.suspect
             )  # fmt: skip

@@ -285,6 +285,25 @@ async def test_two_runs_that_were_critical_before_they_were_ordered_are_one_call
     assert left == [("no_longer_critical", "open")], "as an EMR may have seen it, or somebody was told"
 
 
+async def test_what_was_measured_is_reported_again_once_the_run_in_its_place_is_another_tests(lab: Laboratory) -> None:
+    """A potassium stood as the later run of the sodium. With its message decided anew the sodium was no run that is
+    reported: on no list and in no report, its test completed, and nothing was calculated of it."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await mapped(lab, Target("NA", "mmol/L"))
+    await lab.order("S1", "NA", "CL", "HCO3", "AGAP")
+    for at, (code, value) in enumerate((("NA", "140"), ("K", "4.1"), ("CL", "100"), ("HCO3", "24"))):
+        await send(lab, code, value, unit="mmol/L", control=code, at=f"202601050{at}0000")
+    [wrong] = [one for one in await lab.results() if one.value == "4.1"]
+    assert (wrong.test_code, wrong.reportable) == ("NA", True)
+    await mapped(lab, RIGHT)
+    await replayed(lab, wrong)
+    found = await by_code(lab)
+    assert {code: (one.value, one.reportable) for code, one in found.items()} == {
+        "NA": ("140", True), "K": ("4.1", True), "CL": ("100", True), "HCO3": ("24", True), "AGAP": ("16.0", True),
+    }  # fmt: skip
+    assert await items(lab) == dict.fromkeys(("NA", "CL", "HCO3", "AGAP"), "completed")
+
+
 async def test_a_titre_is_shown_with_its_sign_once_where_its_message_is_decided_anew(lab: Laboratory) -> None:
     """`<<1:10` is no titre."""
     await lab.owner.execute("update lab.test set kind = 'ratio', unit = '' where code = 'K'")
