@@ -25,6 +25,7 @@ class Catalogue:
     aliases: UnitAliases = field(default_factory=UnitAliases)
     controls: ControlNames = NO_CONTROLS  # what the open lots of controls are called that the link may send
     zone: tzinfo = UTC  # of the laboratory: an age is counted in its days
+    retired: Mapping[str, LabTest] = field(default_factory=dict)  # by id: out of use, nothing is measured of them
     books: dict[tuple[str, str], Book] = field(default_factory=dict, init=False, compare=False, repr=False)
     _codes: frozenset[str] = field(init=False, compare=False, repr=False)  # that are mapped
     _by_code: Mapping[str, LabTest] = field(init=False, compare=False, repr=False)
@@ -44,6 +45,11 @@ class Catalogue:
         """Whether the code is mapped on any specimen type."""
         return code in self._codes
 
+    def of_result(self, test_id: str) -> LabTest | None:
+        """The test of a result that there is: in use, or not any more, for what was reported may have to be put right
+        long after (ISO 15189:2022 7.4.1.8)."""
+        return self.tests.get(test_id) or self.retired.get(test_id)
+
     def by_code(self, test_code: str) -> LabTest | None:
-        """The test with the laboratory's own code."""
+        """The test in use with the laboratory's own code."""
         return self._by_code.get(test_code)

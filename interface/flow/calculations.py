@@ -209,10 +209,11 @@ def made_of_the_same(case: Case, before: KnownResult) -> bool:
 def left_over(
     changed: Collection[str], beside: Beside, rules: Rules, context: DecisionContext, siblings: Mapping[str, Sibling]
 ) -> list[Case]:
-    """Of released results that were calculated from these tests, and that no rule in force calculates any more: a
-    change without a value, which waits for a person. What is released would stand there as if nothing had happened."""
+    """Of released results that were calculated from these (tests, or what is known of the person), and that are not
+    calculated any more, by the rules in force or for want of a test in use: a change without a value, which waits for a
+    person. What is released would stand there as if nothing had happened."""
     specimen, made = beside.specimen, []
-    targets = {rule.target for rule in rules.rule_set.calculations}
+    targets = {rule.target for rule in rules.rule_set.calculations if context.catalogue.by_code(rule.target)}
     for known in beside.known if specimen is not None else ():
         if known.status not in RELEASED or known.test in targets or not set(changed).intersection(known.inputs or ()):
             continue
@@ -225,14 +226,15 @@ def left_over(
 def _left(
     known: KnownResult, beside: Beside, rules: Rules, context: DecisionContext, siblings: Mapping[str, Sibling]
 ) -> Case | None:
-    specimen, test = beside.specimen, context.catalogue.tests.get(known.test_id)
+    specimen, test = beside.specimen, context.catalogue.of_result(known.test_id)
     item = next((one for one in specimen.items if one.id == known.item_id), None) if specimen else None
     if specimen is None or test is None or known.inputs is None:
         return None
     others = outdated(known.inputs, siblings, subject_of(specimen, specimen.type, context))
     if not others:
         return None
-    step = Step(CHECK, "none", f"no rule in force calculates it: {'; '.join(others)}", inputs=dict(known.inputs))
+    why = "no rule in force calculates it" if context.catalogue.by_code(known.test) else "its test is not in use"
+    step = Step(CHECK, "none", f"{why}: {'; '.join(others)}", inputs=dict(known.inputs))
     case = Case(
         own_key("calculation", known.item_id),
         decide_value(test, Value(ValueKind.EMPTY), "", specimen, item, context, step),

@@ -60,7 +60,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     names, changed = await _rules_of(connection, results), set(result_ids)
     in_force = await rule_sets().by_name(connection, catalogue.tests, set(names.values()))
     of = await _measured(connection, changed, at)
-    tests = {catalogue.tests[str(row["test_id"])].code for row in results if str(row["test_id"]) in catalogue.tests}
+    tests = {test.code for row in results if (test := catalogue.of_result(str(row["test_id"]))) is not None}
     decided: dict[str, list[Decided]] = {}
     for specimen_id in specimen_ids:
         specimen, now = at.locked.by_id[str(specimen_id)], in_force[names[specimen_id]]
@@ -190,7 +190,7 @@ def _of_specimen(
 def _asking(one: KnownResult, how: _Measured, beside: Beside, rules: Rules, context: DecisionContext) -> Case | None:
     """A released result whose reflexes are due now; they were not while it was held. A rule may ask for the flags that
     the analyzer sent and the checks found, and for what held it."""
-    specimen, test = beside.specimen, context.catalogue.tests.get(one.test_id)
+    specimen, test = beside.specimen, context.catalogue.of_result(one.test_id)
     part = rules.rule_set.of(one.test).reflexes
     item = next((item for item in specimen.items if item.id == one.item_id), None) if specimen else None
     if specimen is None or test is None or item is None or not part:

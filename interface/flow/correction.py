@@ -33,7 +33,7 @@ async def decided(connection: Connection, actor: Actor, row: ResultRow, new: New
     if not new.value.strip() or len(new.value) > LONGEST_VALUE or not new.value.isprintable():
         raise ReviewError(Refusal.INVALID, "a correction needs a value, as it is to be reported")
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    test = catalogue.tests.get(str(row.test_id))
+    test = catalogue.of_result(str(row.test_id))
     if test is None:
         raise ReviewError(Refusal.CONFLICT, "the result is of no known test: reject it, or map its code and replay")
     locked = await surroundings.lock(connection, (), [row.specimen_id] if row.specimen_id else ())

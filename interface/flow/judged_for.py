@@ -75,7 +75,7 @@ async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[st
     if judged is None:
         return "", unreleased
     catalogue = await rows.catalogue_of(connection, row.organization_id, row.test_id)
-    test = catalogue.tests.get(str(row.test_id))
+    test = catalogue.of_result(str(row.test_id))
     locked = await surroundings.lock(connection, (), [row.specimen_id])
     specimen = locked.by_id.get(str(row.specimen_id))
     if test is None or specimen is None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from interface.domain.autoverify import Autoverification
+from interface.domain.calculated import AGE, SEX
 from interface.domain.catalogue import Catalogue
 from interface.domain.decision_context import DecisionContext
 from interface.domain.model import RELEASED, Origin, SpecimenFacts
@@ -25,7 +26,7 @@ from interface.domain.views import Actor, Audience, ResultView
 from interface.errors import StoreUnavailable
 from interface.flow.actors import may
 from interface.flow.around import add_neighbours_of
-from interface.flow.calculations import calculate_anew, made_of_the_same
+from interface.flow.calculations import calculate_anew, left_over, made_of_the_same
 from interface.flow.cases import Decided, Rules, siblings_of
 from interface.flow.consequences import write_calculated
 from interface.flow.outcome import Surroundings, beside_of, known_of, remember
@@ -158,13 +159,16 @@ async def _made(
         await add_neighbours_of(
             connection, at, [(one, test) for one in of for test in sorted(tests[one.id])], catalogue, now
         )
-        wanted += [(one, now, tests[one.id]) for one in of if tests[one.id]]
+        wanted += [(one, now, tests[one.id]) for one in of]
     made: dict[UUID | None, tuple[Autoverification, list[Decided]]] = {}
     for specimen, now, tests_of in wanted:
         beside = beside_of(specimen, at)
         context = DecisionContext(catalogue, received_at=datetime.now(UTC))
-        cases = calculate_anew((), beside, Rules(now), context, siblings_of((), beside.known), waiting=tests_of)
+        siblings = siblings_of((), beside.known)
+        cases = calculate_anew((), beside, Rules(now), context, siblings, waiting=tests_of)
         decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
+        if only is None:
+            decided.cases += left_over((SEX, AGE), beside, Rules(now), context, siblings)
         remember(decided, beside, at)
         made.setdefault(now.active_id, (now, []))[1].append(decided)
     return made

@@ -391,13 +391,16 @@ async def read_control_names(connection: Connection, link_id: UUID) -> ControlNa
     return control_names([row["name"] for row in rows])
 
 
-async def read_tests(connection: Connection, organization_id: UUID | None = None) -> list[LabTest]:
-    """The active tests, of the organization that the connection acts for unless another is asked for."""
+async def read_tests(
+    connection: Connection, organization_id: UUID | None = None, *, active: bool = True
+) -> list[LabTest]:
+    """The tests that are in use, or those that are not any more, of the organization that the connection acts for
+    unless another is asked for."""
     rows = await connection.fetch(
         "SELECT id, code, name, loinc, unit, decimals, kind, molar_mass, valence FROM lab.test"
-        " WHERE active AND ($1::uuid IS NULL OR organization_id = $1) ORDER BY code",
-        organization_id,
-    )
+        " WHERE active = $2 AND ($1::uuid IS NULL OR organization_id = $1) ORDER BY code",
+        organization_id, active,
+    )  # fmt: skip
     return [_lab_test(row) for row in rows]
 
 

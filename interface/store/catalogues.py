@@ -29,6 +29,7 @@ class _Laboratory:
     """Tests and intervals of an organization, and its time zone."""
 
     tests: dict[str, LabTest]
+    retired: dict[str, LabTest]
     intervals: dict[str, tuple[Interval, ...]]
     zone: tzinfo
 
@@ -56,7 +57,7 @@ class _Parts:
 
 
 _Made = TypeVar("_Made")
-_LaboratoryRows: TypeAlias = tuple[Sequence[LabTest], Sequence[Record], str]
+_LaboratoryRows: TypeAlias = tuple[Sequence[LabTest], Sequence[LabTest], Sequence[Record], str]
 
 
 class _Shelf(Generic[_Made]):
@@ -104,8 +105,9 @@ class Catalogues:
 
         async def laboratory_rows() -> _LaboratoryRows:
             tests = await rows.read_tests(connection, organization_id)
+            retired = await rows.read_tests(connection, organization_id, active=False)
             intervals = await rows.read_intervals(connection, organization_id)
-            return tests, intervals, await rows.read_zone(connection, organization_id)
+            return tests, retired, intervals, await rows.read_zone(connection, organization_id)
 
         laboratory = await self._laboratories.take(organization_id, now_s, laboratory_rows, _laboratory)
         read_map = partial(rows.read_code_map, connection, organization_id, driver_id)
@@ -120,16 +122,16 @@ class Catalogues:
             same = (made for of, made in self._made.values() if of.same(parts))
             made = next(same, None) or Catalogue(
                 laboratory.tests, laboratory.intervals, mappings, rows.shipped_aliases(), controls,
-                laboratory.zone,
+                laboratory.zone, laboratory.retired,
             )  # fmt: skip
             known = self._made[link_id] = parts, made
         return known[1]
 
 
 def _laboratory(given: _LaboratoryRows) -> _Laboratory:
-    tests, intervals, zone = given
+    tests, retired, intervals, zone = given
     by_test = rows.intervals_by_test(rows.lab_interval(row) for row in intervals)
-    return _Laboratory({test.id: test for test in tests}, by_test, ZoneInfo(zone))
+    return _Laboratory({one.id: one for one in tests}, {one.id: one for one in retired}, by_test, ZoneInfo(zone))
 
 
 def _code_map(codes: Sequence[Record]) -> _CodeMap:

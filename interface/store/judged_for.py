@@ -131,8 +131,9 @@ async def analyzers_of(connection: Connection, result_ids: Collection[UUID]) -> 
 
 
 async def catalogue_of(connection: Connection, organization_id: UUID, test_id: UUID) -> Catalogue:
-    """As much of the catalogue as judging values of one test takes; without the test where it is not in use."""
-    tests = {test.id: test for test in await rows.read_tests(connection, organization_id) if test.id == str(test_id)}
+    """As much of the catalogue as judging values of one test takes, whether it is in use or not."""
+    tests = {one.id: one for one in await rows.read_tests(connection, organization_id)}
+    retired = {one.id: one for one in await rows.read_tests(connection, organization_id, active=False)}
     found = [rows.lab_interval(row) for row in await rows.read_intervals(connection, organization_id, test_id)]
     zone = ZoneInfo(await rows.read_zone(connection, organization_id))
-    return Catalogue(tests, {str(test_id): tuple(found)}, aliases=rows.shipped_aliases(), zone=zone)
+    return Catalogue(tests, {str(test_id): tuple(found)}, aliases=rows.shipped_aliases(), zone=zone, retired=retired)
