@@ -104,13 +104,14 @@ def _off(now: Autoverification, why: str, case: Case) -> AutoVerdict:
 
 
 def catalogue_digest(rule_set: RuleSet, tests: Iterable[LabTest]) -> str:
-    """Of what a validation relies on in the catalogue: the units, decimals and kinds of the tests that are named, and
-    the substances by which limits and values are converted."""
+    """Of what a validation relies on in the catalogue: the units, decimals and kinds of the tests that are judged, and
+    the substances by which limits and values are converted; of those that are only named, that they are in use."""
     known = {test.code: test for test in tests}
     lines = []
     for code in sorted(rule_set.tests()):
         test = known.get(code)
         lines.append(f"{code}|{_relied_on(test) if test else '-'}\n")
+    lines += [f"{code}|-\n" for code in sorted(rule_set.named_beside() - known.keys())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -138,9 +139,9 @@ def void(stamp: Stamp | None, digest: str, catalogue: str) -> str:
         return "its text is another one"
     if stamp.engine != ENGINE:
         return f"rules mean something else now ({stamp.engine}, {ENGINE})"
-    return (
-        "" if stamp.catalogue == catalogue else "a test that it names has another unit, decimals, kind or substance now"
-    )
+    if stamp.catalogue != catalogue:
+        return "a test that it names has another unit, decimals, kind or substance now, or is not in use any more"
+    return ""
 
 
 def digest_of(text: str) -> str:

@@ -89,6 +89,13 @@ class RuleSet:
         """Every test that an entry is evaluated for by name."""
         return frozenset(test for name in SECTIONS for entry in getattr(self, name) for test in entry.tests)
 
+    def named_beside(self) -> frozenset[str]:
+        """The tests that it makes, adds, or asks for beside those: of one that there is not nothing would come, and a
+        rule that asks whether it has a result would have its answer."""
+        made = [one.target for one in self.calculations] + [test for one in self.reflexes for test in one.add]
+        asked = [leaf.argument for rule in self.rules for leaf in rule.leaves if leaf.argument]
+        return frozenset((*made, *asked)) - self.tests()
+
 
 SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "linked", "exemptions")
 

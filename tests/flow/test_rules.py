@@ -13,6 +13,7 @@ import pytest
 from interface.domain.autoverify import Autoverification, Scope, Stamp, Switch, catalogue_digest
 from interface.domain.permissions import permissions
 from interface.domain.review import Refusal
+from interface.domain.rule_bench import run
 from interface.domain.rule_files import RuleFileError, parse_rule_set
 from interface.domain.rules import ENGINE
 from interface.domain.views import Actor, ActorKind
@@ -260,6 +261,50 @@ async def test_a_document_is_checked_against_the_laboratorys_tests(bench: Bench,
     async with bench.database.transaction(bench.organization_id) as connection:
         with pytest.raises(RuleFileError, match=problem):
             await flow.import_rules(connection, bench.director, text, "here", "first")
+
+
+CALCULATED = """
+[[calculation]]
+test = "{0}"
+formula = "mcv"
+inputs = {{ haematocrit = ["K"], erythrocytes = ["NA"] }}
+"""
+REFLEX = """
+[[reflex]]
+name = "another"
+test = "K"
+kind = "reflex"
+add = ["{0}"]
+flags = ["L"]
+reason = "for the test"
+"""
+ASKED = """
+[[rule]]
+name = "beside"
+tests = ["K"]
+require = [{{ not = {{ sibling_present = "{0}" }} }}]
+"""
+
+
+@pytest.mark.parametrize("section", [CALCULATED, REFLEX, ASKED])
+async def test_nor_is_one_taken_that_makes_adds_or_asks_for_a_test_that_there_is_not(
+    bench: Bench, section: str
+) -> None:
+    """Nothing would ever be calculated or added, and what is asked of a test that has no result is as answered."""
+    named = RULE + section.format("OTHER")
+    async with bench.database.transaction(bench.organization_id) as connection:
+        with pytest.raises(RuleFileError, match="there is no test 'OTHER' in use"):
+            await flow.import_rules(connection, bench.director, named, "here", "first")
+        assert run(parse_rule_set(named), {}).failures[-1] == "there is no test 'OTHER'"
+        await connection.execute(
+            "insert into lab.test (id, organization_id, code, name, unit) values ($1, $2, 'OTHER', 'Other', 'fL')",
+            uuid7(), bench.organization_id,
+        )  # fmt: skip
+    await bench.active(named)
+    assert (await bench.now()).void == ""
+    async with bench.database.transaction(bench.organization_id) as connection:
+        await connection.execute("update lab.test set active = false where code = 'OTHER'")
+    assert "is not in use any more" in (await bench.now()).void
 
 
 async def test_the_same_text_is_not_stored_twice(bench: Bench) -> None:
