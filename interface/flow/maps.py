@@ -102,11 +102,19 @@ def _rest_of(span: Span, whole: Span) -> bool:
     return span.target == whole.target and (span.start == whole.start or span.end == whole.end)
 
 
+def _in_order(key: MapKey, start: datetime, end: datetime | None) -> None:
+    """Nobody wants a row of no time: a year was mistyped, and it would change nothing but cut what is there in two."""
+    if end is not None and end <= start:
+        raise MapError(f"{key}: it would end ({end:%Y-%m-%d %H:%M}) before it begins ({start:%Y-%m-%d %H:%M})")
+
+
 async def propose_put(
     connection: Connection, wanted: Iterable[Wanted], basis: Basis, kind: str, left_out: tuple[LeftOut, ...] = ()
 ) -> Proposal:
-    """What is wanted beside what there is."""
+    """What is wanted beside what there is. Raises MapError where it ends before it begins."""
     wanted = list(wanted)
+    for one in wanted:
+        _in_order(one.key, one.start or basis.at, one.end)
     rows = await _current(connection, True, {one.key.driver for one in wanted})
     after: dict[MapKey, Sequence[Span]] = {}
     for one in wanted:
@@ -118,9 +126,11 @@ async def propose_put(
 async def propose_plan(
     connection: Connection, wanted: Iterable[Wanted], scopes: Collection[tuple[str, str]], basis: Basis
 ) -> Proposal:
-    """What is wanted in place of all the site's rows of the scopes, each a driver and a link or ""."""
+    """What is wanted in place of all the site's rows of the scopes, each a driver and a link or "". Raises MapError
+    where it ends before it begins."""
     by_key: defaultdict[MapKey, list[Wanted]] = defaultdict(list)
     for one in wanted:
+        _in_order(one.key, one.start or basis.at, one.end)
         by_key[one.key].append(one)
     rows = await _current(connection, True, {driver for driver, _ in scopes})
     keys = {key for key in rows if (key.driver, key.link) in scopes} | set(by_key)
@@ -136,6 +146,7 @@ async def propose_unset(
     Raises MapError when there is nothing to unset.
     """
     begin = start or basis.at
+    _in_order(key, begin, end)
     everything = await maps.read_rows(connection, {key.driver})
     rows = {key: [row for row in everything if row.site and row.key == key]}
     spans = cut([row.span for row in rows[key]], begin, end)

@@ -23,7 +23,7 @@ from interface.errors import LaboraError
 from interface.flow.actors import may
 from interface.flow.context import LinkContext
 from interface.flow.map_facts import Analyzers, findings_of, laboratory
-from interface.flow.maps import Proposal, propose_put
+from interface.flow.maps import MapError, Proposal, propose_put
 from interface.flow.rules import RuleError, load, problems_of
 from interface.settings import LinkRole
 from interface.store import maps
@@ -182,7 +182,11 @@ async def _map(connection: Connection, actor: Actor, offered: Offered, analyzers
     except FileFaults as error:
         of.faults += map(str, error.faults)
         return
-    of.proposal = proposal = await propose_put(connection, resolved.wanted, basis, "try", resolved.left_out)
+    try:
+        of.proposal = proposal = await propose_put(connection, resolved.wanted, basis, "try", resolved.left_out)
+    except MapError as error:
+        of.faults.append(str(error))
+        return
     of.notes += [f"left out: {one}" for one in resolved.left_out]
     later = [one.key for one in resolved.wanted if one.start is not None and one.start > basis.at]
     of.notes += [f"not tried: {key} is to hold later only" for key in later]

@@ -171,6 +171,20 @@ async def test_unset_for_a_time_and_of_nothing(bench: Workbench) -> None:
     assert "HGB is not mapped by a row of the site" in await bench.refused("unset", "HGB", *DRIVER, "--own")
 
 
+async def test_what_ends_before_it_begins_is_refused(bench: Workbench) -> None:
+    """A year that was mistyped: who believes that the code is held, or is another test, is told that it is not."""
+    await bench.change("set", "X", "GLU", *DRIVER)
+    before = await bench.changes()
+    for change in (
+        ("unset", "X", *DRIVER, "--until", days(-300)),
+        ("unset", "X", *DRIVER, "--own", "--from", days(2), "--until", days(1)),
+        ("unset", "HGB", *DRIVER, "--until", days(-300)),
+        ("set", "X", "UA", *DRIVER, "--until", days(-300)),
+    ):
+        assert "before it begins" in await bench.refused(*change)
+    assert (await mapped(bench, "X"), await bench.changes()) == ("GLU", before)
+
+
 async def test_unset_of_one_specimen_type_leaves_the_row_for_any_to_the_others(bench: Workbench) -> None:
     await bench.change("set", "X", "GLU", *DRIVER)
     await bench.change("unset", "X", *DRIVER, "--specimen-type", "UR")
