@@ -100,6 +100,8 @@ async def set_test(
         if changed and await rows.has_results(connection, known.id):
             text = f"{code} has results: its {' and '.join(changed)} cannot change; add a test of another code for it"
             raise ApiError(409, "conflict", text)
+        if known.active and not after.active:
+            await _in_no_panel(connection, code)
         await rows.update_test(connection, after)
     await record_change(connection, actor, "test", after.id, code, reason, known, after)
     [view] = await rows.read_tests(connection, [code])
@@ -111,6 +113,14 @@ async def deactivate_test(connection: Connection, actor: Actor, code: str, reaso
     require(actor, Permission.CATALOGUE_WRITE)
     await _test_of(connection, code)
     return await set_test(connection, actor, code, TestChange(active=False), reason)
+
+
+async def _in_no_panel(connection: Connection, code: str) -> None:
+    """An order of a panel would go on without the test, and whoever ordered it would be told that all is ordered."""
+    panels = [one.code for one in await rows.read_panels(connection, active=True) if code in one.tests]
+    if panels:
+        named = f"the panel{'s' if len(panels) > 1 else ''} {', '.join(panels)}"
+        raise ApiError(409, "conflict", f"{code} is in {named}: take it out first, an order would go on without it")
 
 
 def _substance(before: Substance, change: Substance | None) -> Substance:
@@ -157,6 +167,7 @@ async def set_panel(
     after = replace(before, **given(change, ("name", "loinc", "tests", "source", "active")))
     tests = {test.code: test for test in await rows.read_tests(connection, after.tests)}
     problems = [*_unknown("test", after.tests, tests)]
+    problems += [f"{one.code} is not in use" for one in tests.values() if after.active and not one.active]
     if not after.name.strip():
         problems.append("a panel needs a name")
     if not after.tests:

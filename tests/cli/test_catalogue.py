@@ -85,6 +85,20 @@ async def test_panels_are_set_listed_and_taken_out_of_use(shell: Shell) -> None:
     assert "WBC HGB" in (await shell.run("panel", "list")).out
 
 
+async def test_an_order_of_a_panel_never_goes_on_without_one_of_its_tests_in_silence(shell: Shell) -> None:
+    """Whoever orders it is answered that all is ordered."""
+    for code in ("OLD", "NEW"):
+        await shell.run("test", "set", code, *BY, "--name", "Our own", "--unit", "mg/dL")
+    await shell.run("panel", "set", "BONE", *BY, "--name", "Bone", "--test", "OLD", "--test", "NEW")
+    for off in (("deactivate", "OLD"), ("set", "OLD", "--inactive")):
+        refused = await shell.run("test", *off, *BY)
+        assert (refused.status, "OLD is in the panel BONE" in refused.err) == (1, True)
+    assert (await shell.run("panel", "set", "BONE", *BY, "--test", "NEW")).status == 0
+    assert (await shell.run("test", "deactivate", "OLD", *BY)).status == 0
+    refused = await shell.run("panel", "set", "BONE", *BY, "--test", "OLD", "--test", "NEW")
+    assert (refused.status, "OLD is not in use" in refused.err) == (1, True)
+
+
 async def test_specimen_types_are_set_and_listed(shell: Shell) -> None:
     made = await shell.run("specimen-type", "set", "CORD", *BY, "--name", "Cord blood", "--source", "ours")
     assert (made.json["code"], made.json["name"], made.json["active"]) == ("CORD", "Cord blood", True)

@@ -10,10 +10,11 @@ from interface.domain.model import ResultStatus
 from interface.domain.review import ReviewError
 from interface.domain.views import ResultView
 from interface.flow import review
-from interface.flow.catalogue import deactivate_test
+from interface.flow.catalogue import deactivate_panel, deactivate_test
 from interface.flow.correction import NewValue
 from interface.flow.people import PatientChange, update_patient
 from interface.flow.rules import deactivate
+from interface.store.catalogue_rows import read_panels
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 from tests.flow.test_recalculated import MALE, WITH_EGFR, changed, do, measured, only, put_right
@@ -40,6 +41,8 @@ async def retired(lab: Laboratory, code: str) -> None:
     await lab.settle()
     assert {view.status for view in await lab.results()} == {FINAL}
     async with lab.database.transaction(lab.organization_id) as connection:
+        for panel in await read_panels(connection, active=True):
+            await deactivate_panel(connection, lab.director, panel.code, "another method")
         await deactivate_test(connection, lab.director, code, "another method")
 
 
