@@ -94,7 +94,8 @@ class RuleSet:
         rule that asks whether it has a result would have its answer."""
         made = [one.target for one in self.calculations] + [test for one in self.reflexes for test in one.add]
         asked = [leaf.argument for rule in self.rules for leaf in rule.leaves if leaf.argument]
-        return frozenset((*made, *asked)) - self.tests()
+        indices = [one.index_test for one in self.indices]
+        return frozenset((*made, *asked, *indices)) - self.tests()
 
 
 SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "linked", "exemptions")

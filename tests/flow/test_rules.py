@@ -286,7 +286,16 @@ require = [{{ not = {{ sibling_present = "{0}" }} }}]
 """
 
 
-@pytest.mark.parametrize("section", [CALCULATED, REFLEX, ASKED])
+INDEX = """
+[[index]]
+test = "K"
+index = "H"
+index_test = "{0}"
+limit = "20"
+"""
+
+
+@pytest.mark.parametrize("section", [CALCULATED, REFLEX, ASKED, INDEX])
 async def test_nor_is_one_taken_that_makes_adds_or_asks_for_a_test_that_there_is_not(
     bench: Bench, section: str
 ) -> None:
