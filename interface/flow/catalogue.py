@@ -29,6 +29,7 @@ from interface.store import catalogue_rows as rows
 from interface.store.catalogue import SITE
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.worksheets import analyzer_id as find_analyzer
 
 KINDS: Final = (ValueKind.NUMERIC, ValueKind.TEXT, ValueKind.CODED, ValueKind.RATIO)  # what a test can be of
 MOST_DECIMALS: Final = 10
@@ -283,6 +284,9 @@ async def _add(connection: Connection, actor: Actor, test: LabTestView, new: Int
     known = [new.specimen_type] if new.specimen_type else []
     new = replace(new, method=" ".join(new.method.split()))  # as a result's is: blanks that nobody sees tell none apart
     refuse([*_interval_problems(new, test), *_unknown("specimen type", known, types)])
+    if new.analyzer and await find_analyzer(connection, new.analyzer) is None:  # it would be for no result at all
+        text = f"there is no analyzer {new.analyzer!r}; one is there once its link has been started"
+        raise ApiError(404, "not-found", text)
     there = [view.interval for view in await rows.read_intervals(connection, [test.code], ended=True)]
     others = [one for one in there if one.id != new.id and (one.valid_to is None or one.valid_to > NEVER)]
     if new.valid_from is None:  # it follows those that have ended, and was ever so where there were none

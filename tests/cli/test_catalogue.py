@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from interface.store.db import Database
+from interface.store.ids import uuid7
 from tests.cli.desk import Shell, open_shell
 from tests.conftest import Organization
 
@@ -131,3 +132,17 @@ async def test_an_interval_is_added_changed_and_ended(shell: Shell) -> None:
     assert (await shell.run("interval", "list")).err == "no intervals\n"
     nothing = "00000000-0000-0000-0000-000000000000"
     assert (await shell.run("interval", "end", nothing, *BY)).err == "labora: there is no interval of this id\n"
+
+
+async def test_an_interval_of_an_analyzer_that_there_is_not_is_refused(shell: Shell) -> None:
+    """It would be for nobody: a critical value of the analyzer that was meant is ordinary."""
+    limits = ("interval", "add", "HGB", *BY, "--source", "leaflet", "--critical-low", "6")
+    refused = await shell.run(*limits, "--analyzer", "xn1")
+    said = "labora: there is no analyzer 'xn1'; one is there once its link has been started\n"
+    assert (refused.status, refused.err) == (1, said)
+    async with shell.laboratory.database.transaction(shell.laboratory.organization_id) as connection:
+        await connection.execute(
+            "insert into lab.analyzer (id, organization_id, name, driver) values ($1, $2, 'xn1', 'sysmex_xn')",
+            uuid7(), shell.laboratory.organization_id,
+        )  # fmt: skip
+    assert (await shell.run(*limits, "--analyzer", "xn1")).status == 0
