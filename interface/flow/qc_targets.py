@@ -51,6 +51,7 @@ from interface.store.catalogue import shipped_aliases
 from interface.store.catalogue_rows import read_tests
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.qc_gate import first_wrong
 
 MOST_POINTS: Final = 10_000  # that may be asked for before a target is established
 
@@ -158,7 +159,7 @@ async def end_target(
     await _end(connection, actor, known, known.valid_from if never else at or _now(), reason)
     view = await target_of(connection, target_id)
     await record_change(connection, actor, "qc_target", target_id, _name(view), reason, known, view)
-    await _refresh(connection, actor, view, "a target ended")
+    await _refresh(connection, actor, view, "a target ended", target_id)
     return view
 
 
@@ -292,14 +293,16 @@ async def _write(
     await rows.insert_targets(connection, actor, [new])
     view = await target_of(connection, new.id)
     await record_change(connection, actor, "qc_target", view.id, _name(view), reason, known, view)
-    await _refresh(connection, actor, view, "a target began")
+    await _refresh(connection, actor, view, "a target began", known.id if known is not None else None)
     return view
 
 
-async def _refresh(connection: Connection, actor: Actor, target: TargetView, reason: str) -> None:
-    """Which levels an acceptable run has follows from the targets there are."""
+async def _refresh(connection: Connection, actor: Actor, target: TargetView, reason: str, ended: UUID | None) -> None:
+    """Which levels an acceptable run has follows from the targets there are. `ended`: one that is in force no more;
+    where it was wrong, what failed since may have been good for less long than its list says."""
     for stream in await rows.streams_at(connection, target.analyzer_id, target.test_id, target.module):
-        await qc_gate.refresh(connection, actor, stream, f"{reason}: lot {target.lot}/{target.level}")
+        wrong = await first_wrong(connection, stream, ended) if ended is not None else None
+        await qc_gate.refresh(connection, actor, stream, f"{reason}: lot {target.lot}/{target.level}", wrong)
 
 
 # ---- from what was measured -----------------------------------------------------------------------------------------

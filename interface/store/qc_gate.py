@@ -181,6 +181,18 @@ async def points_of(
     return [_measured(row, plan, targets) for row in reversed(rows)]
 
 
+async def first_wrong(connection: Connection, stream: Stream, target_id: UUID) -> UUID | None:
+    """The oldest point of a stream that passed by a target which was wrong then."""
+    found: UUID | None = await connection.fetchval(
+        """select p.qc_result_id from lab.qc_point p join lab.qc_target t on t.id = p.target_id
+           where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3 and t.id = $4
+             and p.verdict in ('accept', 'warn') and t.ended_at <= least(p.measured_at, p.created_at)
+           order by p.measured_at, p.qc_result_id limit 1""",
+        stream.analyzer_id, stream.test_id, stream.module, target_id,
+    )  # fmt: skip
+    return found
+
+
 async def older(connection: Connection, stream: Stream, than: datetime) -> bool:
     """Whether a stream has a point from before a time."""
     found: bool = await connection.fetchval(

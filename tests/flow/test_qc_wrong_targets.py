@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
-from interface.flow import qc_targets
+from interface.domain.qc import Stream
+from interface.domain.qc_state import Meanwhile
+from interface.flow import qc_gate, qc_targets
 from interface.flow.qc_sweep import sweep
 from interface.flow.qc_targets import Place, TargetChange, Wanted
 from tests.flow.control_bench import ControlBench, control_bench
@@ -50,3 +53,42 @@ async def test_a_control_that_a_wrong_target_let_pass_vouches_for_nothing(
         if how == "changed":  # what the right one says counts again
             await at.send("QC1", "7.05", 5)
             assert await state(at) == "ok"
+
+
+async def made_good(at: ControlBench, minutes: int) -> None:
+    """A good control of QC9, and what was done, both known at that time."""
+    lab, known = at.lab, at.now - timedelta(minutes=minutes)
+    await at.send("QC9", "7.05", minutes)
+    await lab.owner.execute("update lab.qc_point set created_at = measured_at")
+    stream = Stream(lab.context.analyzer_id, await lab.owner.fetchval("select test_id from lab.qc_stream"), "")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await qc_gate.act(
+            connection, lab.director, stream, "corrective", "needle cleaned", meanwhile=Meanwhile.STANDS, point_id=None
+        )
+    await lab.owner.execute("update lab.qc_action set created_at = $1 where created_at > $1", known)
+    await sweep(lab.database, lab.organization_id)
+
+
+@pytest.mark.parametrize("how", ["ended", "changed"])
+async def test_what_failed_since_is_looked_back_at_from_what_vouched_before_it(database_url: str, how: str) -> None:
+    """Only the last failure was: of those before it what had been released behind the wrong control was on no list."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        wrong, right = await at.lot(1, "QC1"), await at.lot(1, "QC9", number="78")
+        await at.target(wrong, "7", "10", "10*9/L")
+        await at.target(right, "7", "0.1", "10*9/L")
+        target: UUID = await lab.owner.fetchval("select id from lab.qc_target where sd = 10")
+        for good, passed, failed, good_again in ((600, 500, 400, 300), (250, 200, 100, 50)):
+            await at.send("QC9", "7.05", good)
+            await at.send("QC1", "9.0", passed)
+            await at.send("QC9", "9.0", failed)
+            await made_good(at, good_again)
+        begin = at.now - timedelta(days=80)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            if how == "ended":
+                await qc_targets.end_target(connection, lab.director, target, WHY, never=True)
+            else:
+                change = TargetChange(sd=Decimal("0.1"))
+                await qc_targets.change_target(connection, lab.director, target, change, WHY, begin)
+        since = await lab.owner.fetch("select from_at from lab.qc_lookback order by from_at")
+        assert [(at.now - row["from_at"]) // timedelta(minutes=1) for row in since] == [600, 250]
