@@ -124,7 +124,9 @@ async def create_order(
         return await _repeated(connection, actor, existing, order, tests, audience, if_none)
     order_id, number = await _make(connection, actor, order, tests)
     if order.placer_number:
-        placed_id = await placing.insert(connection, actor.organization_id, order.placer, order_id, number)
+        placed_id = await placing.insert(
+            connection, actor.organization_id, order.placer, order_id, number, ward=order.ward.strip()
+        )
         await placing.stand_for_order(connection, actor.organization_id, placed_id, order_id)
     return await _view(connection, order_id, audience)
 
@@ -418,7 +420,9 @@ async def _facts_that_differ(connection: Connection, view: OrderView, order: New
         differs.append("priority")
     if view.clinical_history != order.clinical_history:
         differs.append("clinical history")
-    if (view.ward, view.patient_group) != (order.ward.strip(), order.patient_group.strip()):
+    # The ward from which it was ordered is another than the order's once the patient was moved.
+    wards = {view.ward, *await placing.wards(connection, view.id)}
+    if order.ward.strip() not in wards or view.patient_group != order.patient_group.strip():
         differs.append("ward or patient group")
     if (view.pregnant, view.gestation_weeks) != (order.pregnant, order.gestation_weeks):
         differs.append("pregnancy")

@@ -261,6 +261,12 @@ async def say(
     )  # fmt: skip
 
 
+async def wards(connection: Connection, order_id: UUID) -> list[str]:
+    """From where the services of an order were ordered, as each number keeps it."""
+    rows = await connection.fetch("select ward from lab.placer_order where order_id = $1", order_id)
+    return [row["ward"] for row in rows]
+
+
 async def keep_asked(connection: Connection, order_ids: Iterable[UUID]) -> None:
     """The numbers of these orders that say no ward keep that of their order, which is about to have another."""
     await connection.execute(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from interface.domain.model import Sex
 from interface.domain.permissions import permissions
-from interface.domain.views import Actor, ActorKind, PatientView
+from interface.domain.views import Actor, ActorKind, IdentifierView, OrderView, PatientView
 from interface.flow import criticals, people
 from interface.flow.criticals import Told
+from interface.flow.orders import NewOrder, NewSpecimen, create_order
+from interface.flow.people import NewPatient
+from interface.flow.problems import OrderError
 from interface.store import patients
 from interface.store.ids import uuid7
 from interface.store.patients import PatientFilter
@@ -223,6 +228,28 @@ async def test_a_transfer_that_is_told_late_moves_nobody_back(his: Hospital) -> 
     await his.oml("PV1|1|I|4B", *asked("2", "20260105130000", "XO"))
     assert await told("A02", "20260105123000", "3B") == "4B"
     assert await told("A02", "20260105", "3B") == "3B", "when, is not said"
+
+
+@pytest.mark.parametrize("ward", ["", "3A"])
+async def test_an_order_that_is_said_again_is_the_same_where_the_patient_was_moved_since(
+    his: Hospital, ward: str
+) -> None:
+    """Over REST or FHIR: its ward was another than what was said, and who repeated it since the answer was lost was
+    told that its number is another order's."""
+    patient = NewPatient((IdentifierView("HOSP", "P-1", "MR"),), "MUSTER", "MARIA", date(1980, 5, 1), Sex.FEMALE)
+    new = NewOrder((NewSpecimen(("K",), "B-1"),), patient=patient, placer_number="R-1", ward=ward)
+
+    async def place(one: NewOrder) -> OrderView:
+        async with his.lab.database.transaction(his.lab.organization_id) as connection:
+            return await create_order(connection, his.lab.director, one)
+
+    made = await place(new)
+    assert (await his.adt("A02", PID, "PV1|1|I|ICU")).code == "AA"
+    assert (await place(new)).id == made.id
+    assert (await place(replace(new, ward="ICU"))).ward == "ICU"
+    for other in {"", "3A", "4B"} - {ward}:
+        with pytest.raises(OrderError, match="ward"):
+            await place(replace(new, ward=other))
 
 
 async def test_a_critical_result_that_nobody_was_told_of_goes_along(database_url: str) -> None:
