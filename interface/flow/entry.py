@@ -19,6 +19,7 @@ from interface.domain.decision_context import DecisionContext
 from interface.domain.model import (
     LONGEST_METHOD,
     RELEASED,
+    FollowUpKind,
     Observed,
     OrderedItem,
     Origin,
@@ -103,7 +104,8 @@ async def enter(
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     now = await rule_sets().current(connection, catalogue.tests)
     keys = {one.order_item_id: own_key("manual", str(one.order_item_id)) for one in entries}
-    at = Surroundings(locked, current=await _current(connection, keys))
+    again = {one.result_id for led in locked.led.values() for one in led if one.kind is not FollowUpKind.REFLEX}
+    at = Surroundings(locked, current=await _current(connection, keys, again))
     found = [(one, *_found(one, str(specimens[one.order_item_id]), at, catalogue)) for one in entries]
     tests = [(specimen, catalogue.tests[item.test_id].code) for _, specimen, item in found]
     await add_neighbours_of(connection, at, tests, catalogue, now)
@@ -150,17 +152,21 @@ async def _specimens(connection: Connection, item_ids: Sequence[UUID]) -> dict[U
     return known
 
 
-async def _current(connection: Connection, keys: dict[UUID, bytes]) -> dict[bytes, store.CurrentResult]:
+async def _current(
+    connection: Connection, keys: dict[UUID, bytes], again: Collection[UUID]
+) -> dict[bytes, store.CurrentResult]:
     """What was entered before, by its key. What follows a retracted result is another, under a key that `keys` gets:
-    whoever has the one must go on seeing that it was entered in error."""
+    whoever has the one must go on seeing that it was entered in error. So is the rerun of one of `again`, which is
+    another run, whatever its value is."""
     current = await store.load_current(connection, list(keys.values()))
-    while retracted := {
+    while others := {
         item_id: own_key("manual", str(item_id), str(known.id))
         for item_id, key in keys.items()
-        if (known := current.get(key)) is not None and known.status is ResultStatus.ENTERED_IN_ERROR
+        if (known := current.get(key)) is not None
+        and (known.status is ResultStatus.ENTERED_IN_ERROR or known.id in again)
     }:
-        keys |= retracted
-        current |= await store.load_current(connection, list(retracted.values()))
+        keys |= others
+        current |= await store.load_current(connection, list(others.values()))
     return current
 
 

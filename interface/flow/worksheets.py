@@ -31,7 +31,8 @@ from interface.store.worksheets import WorkFilter, WorksheetState, WorksheetView
 MOST_ITEMS = 400
 # The worst first: what a worksheet's tests have among them is its state of quality control.
 _WORST = (QcState.FAIL, QcState.EXPIRED, QcState.UNKNOWN, QcState.WARN, QcState.OK)
-_IN_THE_LABORATORY = (ItemStatus.RECEIVED,)
+# In progress, and on no open worksheet: it is to be measured again.
+_IN_THE_LABORATORY = (ItemStatus.RECEIVED, ItemStatus.IN_PROGRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,8 @@ async def _take(
     waiting = [item_id for item_id in item_ids if locked.get(item_id) in begin]
     free = await worksheets.still_free(connection, waiting)
     for item_id in waiting:
-        item_step(locked[item_id], ItemStatus.IN_PROGRESS)
+        if locked[item_id] is not ItemStatus.IN_PROGRESS:
+            item_step(locked[item_id], ItemStatus.IN_PROGRESS)
     return [item_id for item_id in waiting if item_id in free]
 
 

@@ -60,7 +60,8 @@ class PendingView:
 
 @dataclass(frozen=True, slots=True)
 class WorksheetItemView:
-    """One place of a worksheet. `value`, with its sign, and the rest of the latest result, whoever measured it."""
+    """One place of a worksheet. `value`, with its sign, and the rest of the latest result since it was built, whoever
+    measured it."""
 
     place: int
     item_id: UUID
@@ -268,7 +269,8 @@ async def find(
 
 
 async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | None:
-    """A worksheet with its items and the result of each: the one entered here, else the reported one of the item."""
+    """A worksheet with its items and the result of each: the one entered here, else the reported one of the item that
+    has come since it was built. What was measured before is what is measured again."""
     found = await find(connection, ids=[worksheet_id])
     if not found:
         return None
@@ -280,6 +282,7 @@ async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | Non
                coalesce(v.unit, '') as result_unit,
                coalesce(v.flags, '{}') as flags, coalesce(r.held, '{}') as held, r.status as result_status
         from lab.worksheet_item w
+        join lab.worksheet sheet on sheet.id = w.worksheet_id
         join lab.order_item i on i.id = w.order_item_id
         join lab.lab_order o on o.id = i.order_id
         join lab.test t on t.id = i.test_id
@@ -288,6 +291,7 @@ async def get(connection: Connection, worksheet_id: UUID) -> WorksheetView | Non
             select r.* from lab.result r
             where r.order_id = i.order_id and r.order_item_id = i.id
               and r.status not in ('cancelled', 'entered-in-error')
+              and (r.id = w.result_id or r.created_at >= sheet.created_at)
             order by r.id = w.result_id desc nulls last, r.reportable desc, r.id desc limit 1
         ) r on true
         left join lab.result_version v on v.id = r.version_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from interface.flow import order_changes, review, specimens, worksheets
 from interface.flow.orders import NewSpecimen
 from interface.flow.problems import OrderError
 from interface.flow.worksheets import PlaceEntry
-from interface.store import lab
+from interface.store import follow_ups, lab
 from interface.store.db import Connection, Database
 from interface.store.ids import uuid7
 from interface.store.worksheets import WorkFilter, WorksheetState, WorksheetView, pending
@@ -335,3 +335,70 @@ async def test_one_laboratory_does_not_see_anothers_work(
         await build(laboratory)
     with pytest.raises(OrderError, match="no such worksheet"):
         await complete(laboratory, sheet)
+
+
+async def _rejected(laboratory: Laboratory, result_id: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await review.reject(connection, laboratory.technologist, result_id, "wrong tube")
+
+
+async def _retracted(laboratory: Laboratory, result_id: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await review.release(connection, laboratory.technologist, result_id)
+        await review.retract(connection, laboratory.technologist, result_id, "wrong tube")
+
+
+async def _run_again(laboratory: Laboratory, result_id: UUID) -> None:
+    async with transaction(laboratory) as connection:
+        await review.rerun(connection, laboratory.technologist, result_id, "sure?")
+
+
+@pytest.mark.parametrize("step", [_rejected, _retracted, _run_again])
+async def test_what_is_to_be_measured_again_is_taken_on_a_worksheet(
+    laboratory: Laboratory, step: Callable[[Laboratory, UUID], Awaitable[None]]
+) -> None:
+    """It was in progress, on no worksheet, and no worksheet took it: what is measured by hand could not be entered."""
+    made = await received(laboratory)
+    sheet = await build(laboratory)
+    after = await enter(laboratory, sheet, PlaceEntry(1, "5.4"))
+    await complete(laboratory, sheet)
+    [result_id] = [item.result_id for item in after.items if item.result_id]
+    await step(laboratory, result_id)
+    assert await waiting(laboratory) == [made.items[0].id]
+    again = await build(laboratory)
+    assert [(item.item_id, item.value) for item in again.items] == [(made.items[0].id, "")]
+    with pytest.raises(OrderError, match="not measured: 1; say why"):
+        await complete(laboratory, again)
+    await enter(laboratory, again, PlaceEntry(1, "5.6"))
+    await complete(laboratory, again)
+    assert await waiting(laboratory) == []
+
+
+@pytest.mark.parametrize("is_out", [False, True], ids=["held", "released"])
+@pytest.mark.parametrize("value", ["5.4", "5.6"])
+async def test_what_is_entered_after_a_rerun_was_asked_for_is_that_run(
+    laboratory: Laboratory, value: str, is_out: bool
+) -> None:
+    """The same value was no new version: the first run waited on for it, held, and nothing said that it had come."""
+    made = await received(laboratory)
+    sheet = await enter(laboratory, await build(laboratory), PlaceEntry(1, "5.4"))
+    first = sheet.items[0].result_id
+    assert first is not None
+    if is_out:
+        async with transaction(laboratory) as connection:
+            await review.release(connection, laboratory.technologist, first)
+    await complete(laboratory, sheet)
+    await _run_again(laboratory, first)
+    again = await enter(laboratory, await build(laboratory), PlaceEntry(1, value))
+    [item] = again.items
+    assert (item.value, item.result_id != first) == (value, True)
+    corrected = await enter(laboratory, again, PlaceEntry(1, "5.7"))  # it was mistyped
+    assert [(one.value, one.result_id) for one in corrected.items] == [("5.7", item.result_id)]
+    async with transaction(laboratory) as connection:
+        asked = await follow_ups.of_result(connection, first)
+    assert [one.state for one in asked] == ["done"]
+    await complete(laboratory, again)
+    assert (await waiting(laboratory), await statuses(laboratory, made)) == (
+        [],
+        ["verified" if is_out else "completed"],
+    )
