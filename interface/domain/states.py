@@ -49,7 +49,7 @@ ITEM_STEPS: Mapping[ItemStatus, frozenset[ItemStatus]] = {
     _I.REJECTED: frozenset(),
 }
 ITEM_BACK: Mapping[ItemStatus, frozenset[ItemStatus]] = {
-    _I.IN_PROGRESS: frozenset({_I.RECEIVED}),  # taken off a worksheet
+    _I.IN_PROGRESS: frozenset({_I.REQUESTED, _I.COLLECTED, _I.RECEIVED}),  # taken off a worksheet
     _I.COMPLETED: frozenset({_I.IN_PROGRESS}),  # its result was discarded, or a rerun was asked for
     _I.VERIFIED: frozenset({_I.IN_PROGRESS}),  # a rerun was asked for
     _I.REJECTED: frozenset({_I.RECEIVED}),  # the specimen was rejected by mistake

@@ -21,7 +21,7 @@ from interface.domain.views import Actor, ResultView
 from interface.flow.actors import require
 from interface.flow.entry import Entry, EntryError
 from interface.flow.entry import enter as decide_entries
-from interface.flow.orders import MEASURED
+from interface.flow.orders import MEASURED, item_status
 from interface.flow.problems import OrderError, text_problems
 from interface.flow.qc_gate import gate_of
 from interface.store import audit, lab_changes, specimens, worksheets
@@ -139,11 +139,11 @@ async def complete(
         places = ", ".join(str(item.place) for item in back)
         raise OrderError([f"not measured: {places}; say why they are left"], conflict=True)
     locked = await _lock(connection, [item.specimen_id for item in back], [item.item_id for item in back])
-    for status in locked.values():
-        if status is ItemStatus.IN_PROGRESS:
-            item_step(status, ItemStatus.RECEIVED, unmeasured)
-    waiting = [item_id for item_id, status in locked.items() if status is ItemStatus.IN_PROGRESS]
-    await specimens.set_items(connection, waiting, ItemStatus.RECEIVED, reason=unmeasured.strip(), seen=False)
+    waiting = [item_id for item_id, (status, _) in locked.items() if status is ItemStatus.IN_PROGRESS]
+    for begun in {locked[item_id][1] for item_id in waiting}:  # what never came is not received
+        item_step(ItemStatus.IN_PROGRESS, begun, unmeasured)
+        ids = [item_id for item_id in waiting if locked[item_id][1] is begun]
+        await specimens.set_items(connection, ids, begun, reason=unmeasured.strip(), seen=False)
     state = _qc(gate, sheet)
     await worksheets.complete(connection, worksheet_id, state, note.strip(), actor.name)
     detail = {"qc": state.value, "back": str(len(waiting))}
@@ -188,12 +188,18 @@ async def _analyzer(connection: Connection, worksheet_id: UUID) -> tuple[UUID, s
 
 async def _lock(
     connection: Connection, specimen_ids: Sequence[UUID | None], item_ids: Sequence[UUID]
-) -> dict[UUID, ItemStatus]:
-    """Lock specimens, then their items; the status of the wanted ones on specimens that may be measured."""
+) -> dict[UUID, tuple[ItemStatus, ItemStatus]]:
+    """Lock specimens, then their items; of the wanted ones on specimens that may be measured the status, and where
+    items of such a specimen begin."""
     locked = await specimens.lock_specimens(connection, {one for one in specimen_ids if one is not None})
-    there = {one.id for one in locked if one.state in MEASURED}
-    items = await specimens.lock_items(connection, specimen_ids=there)
-    return {item.id: item.status for item in items if item.id in set(item_ids)}
+    begun = {one.id: item_status(one.state) for one in locked if one.state in MEASURED}
+    items = await specimens.lock_items(connection, specimen_ids=begun)
+    wanted = set(item_ids)
+    return {
+        item.id: (item.status, begun[item.specimen_id])
+        for item in items
+        if item.id in wanted and item.specimen_id is not None
+    }
 
 
 async def _take(
@@ -201,11 +207,11 @@ async def _take(
 ) -> list[UUID]:
     """Those that are still free once they are locked, in their order: another worksheet may have been faster."""
     locked = await _lock(connection, specimen_ids, item_ids)
-    waiting = [item_id for item_id in item_ids if locked.get(item_id) in begin]
+    waiting = [item_id for item_id in item_ids if item_id in locked and locked[item_id][0] in begin]
     free = await worksheets.still_free(connection, waiting)
     for item_id in waiting:
-        if locked[item_id] is not ItemStatus.IN_PROGRESS:
-            item_step(locked[item_id], ItemStatus.IN_PROGRESS)
+        if locked[item_id][0] is not ItemStatus.IN_PROGRESS:
+            item_step(locked[item_id][0], ItemStatus.IN_PROGRESS)
     return [item_id for item_id in waiting if item_id in free]
 
 

@@ -28,7 +28,7 @@ ITEMS = """
 requested    . > > > > > > >
 collected    . . > > > > > >
 received     . . . > > > > >
-in_progress  . . < . > > > >
+in_progress  < < < . > > > >
 completed    . . . < . > . >
 verified     . . . < . . . .
 cancelled    . . . . . . . .

@@ -402,3 +402,21 @@ async def test_what_is_entered_after_a_rerun_was_asked_for_is_that_run(
         [],
         ["verified" if is_out else "completed"],
     )
+
+
+async def test_what_the_laboratory_never_got_is_not_said_to_be_received_when_its_worksheet_is_completed(
+    laboratory: Laboratory,
+) -> None:
+    """EMRs were told that it is here, and the next worksheet, and analyzers, were given it as what is there."""
+    made = await laboratory.order(order("GLU"))
+    taken = await laboratory.order(order("GLU"))
+    specimen_id = taken.items[0].specimen_id
+    assert specimen_id is not None
+    async with transaction(laboratory) as connection:
+        await specimens.collect(connection, laboratory.technologist, specimen_id, at=NOW)
+    sheet = await build(laboratory, expected=True)
+    await complete(laboratory, sheet, unmeasured="it never came")
+    for audience in (Audience.STAFF, Audience.EMR):
+        assert [await statuses(laboratory, one, audience) for one in (made, taken)] == [["requested"], ["collected"]]
+    with pytest.raises(OrderError, match="nothing waits"):
+        await build(laboratory)
