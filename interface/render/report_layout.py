@@ -164,7 +164,9 @@ class _Layout:
             ends.append(y)
         on.y = max(ends) + 2
         if report.history.strip():
-            on.paragraph(f"{self.text['history']}: {legible(report.history)}", 8.5)
+            first, *more = _by_line(report.history)
+            for text in (f"{self.text['history']}: {first}", *more):
+                on.paragraph(text, 8.5)
         on.rule(on.y)
         on.y += 5
 
@@ -244,8 +246,9 @@ class _Layout:
         on, parts = self.on, self.columns
         flags = [flag for flag in line.flags if flag != NORMAL]
         striking = bool(flags) or line.withdrawn
-        value = lines(self._value(line), _TEXT, parts[1].width - 5)
-        below = value if len(value) > _MOST_LINES else []
+        said = [self.text["withdrawn"]] if line.withdrawn else _by_line(line.value)
+        value = [one for part in said for one in lines(part, _TEXT, parts[1].width - 5)]
+        below = said if len(value) > _MOST_LINES else []
         cells = [
             fitted(legible(line.name), parts[0], _TEXT),
             fitted(self.text["below"], parts[1], _TEXT) if below else value,
@@ -262,15 +265,12 @@ class _Layout:
             on.add(box(parts[1].left - 2, on.y - 0.5, parts[1].width + parts[2].width - 2, height - 1, colour=INK))
         began = on.cells(cells, parts, _TEXT, bold=(1, 2) if striking else ())
         self._trend(line, began)
-        if below:
-            on.paragraph(self._value(line), _TEXT, left=_INDENT, bold=striking)
+        for part in below:
+            on.paragraph(part, _TEXT, left=_INDENT, bold=striking)
         for note, bold in notes:
             on.paragraph(note, 8, left=_INDENT, bold=bold, after=1)
         on.rule(on.y, width=0.3)
         on.y += 2.5
-
-    def _value(self, line: Line) -> str:
-        return self.text["withdrawn"] if line.withdrawn else legible(line.value)
 
     def interval(self, of: Line | Former) -> str:
         if of.reference.strip() or not isinstance(of, Line):
@@ -286,7 +286,7 @@ class _Layout:
             return []
         newest = line.earlier[0]
         shown = local(newest.at, self.zone)
-        found = fitted(f"{legible(newest.value)} ({said.day(shown, self.language)})", self.columns[5], 8)
+        found = fitted(f"{_in_one(newest.value)} ({said.day(shown, self.language)})", self.columns[5], 8)
         return found if len(found) <= _MOST_LINES else []
 
     def _trend(self, line: Line, y: float) -> None:
@@ -311,12 +311,12 @@ class _Layout:
             yield self.text[key].format(ends[at], self._former(former), self.moment(former.released_at)), True
         if line.withdrawn and not line.before:
             yield self.text["withdrawn_none"].format(changed), True
-        for comment in line.comments:
-            yield legible(comment), False
+        for part in (part for comment in line.comments for part in _by_line(comment)):
+            yield part, False
 
     def _former(self, former: Former) -> str:
         flags = " ".join(flag for flag in former.flags if flag != NORMAL)
-        value = value_of(legible(former.value), legible(former.unit))
+        value = value_of(_in_one(former.value), legible(former.unit))
         interval = self.text["its_interval"].format(legible(former.reference)) if former.reference.strip() else ""
         return " ".join(filter(None, (value, flags, interval)))
 
@@ -377,6 +377,15 @@ def _only_added(line: Line) -> list[bool]:
     versions: list[Line | Former] = [*line.before, line]
     said = [(one.value, one.unit, one.flags, one.reference) for one in versions]
     return [one == after for one, after in pairwise(said)]
+
+
+def _by_line(text: str) -> list[str]:
+    """Each line by itself, as whoever wrote it did: of `Ampicillin R` above `Gentamicin S` one line says neither."""
+    return [said for part in text.splitlines() if (said := legible(part))] or [legible(text)]
+
+
+def _in_one(text: str) -> str:
+    return " / ".join(_by_line(text))
 
 
 def _name(family: str, given: str) -> str:

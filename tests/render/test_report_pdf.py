@@ -12,7 +12,7 @@ import pypdfium2
 import pytest
 
 from interface.domain.model import Priority, ResultStatus, Sex
-from interface.domain.report import Former, Language, Line, OrderReport, Paper
+from interface.domain.report import Earlier, Former, Language, Line, OrderReport, Paper
 from interface.render import report_json, report_words
 from interface.render.drawing import Drawing, Words, extent
 from interface.render.report_layout import pages
@@ -69,6 +69,24 @@ def test_a_correction_stands_beside_what_was_reported_before() -> None:  # 493.1
     assert "WITHDRAWN 3 Feb 2026 10:00: entered in error, not to be used. Reported before: 4.5 mmol/L" in text
     assert "Version 2, issued 3 Feb 2026 10:00. It replaces version 1 of 3 Feb 2026 09:00, which is kept." in text
     assert "CORRECTED" not in text_of(usual())
+
+
+def test_each_line_of_a_text_is_a_line_of_its_own() -> None:
+    """They ran into one another: `Ampicillin R Gentamicin S`, and one comment's end was the next one's begin."""
+    culture = "Escherichia coli\nAmpicillin R\r\nGentamicin S\n\nCeftriaxone S"
+    was = (former("E. coli\nAmpicillin S", 2),)
+    said = line(
+        7, name="Urine culture", value=culture, number=None, unit="", flags=(), before=was, earlier=(),
+        comments=("Growth in\nboth media", "Seen by\nDr. Meyer"),
+    )  # fmt: skip
+    short = line(8, value="one\ntwo", number=None, unit="", flags=(), earlier=(Earlier(AT, "three\nfour"),))
+    made = pages(replace(usual(), lines=(said, short), history="Fever\nCatheter"), Paper.A4, Language.ENGLISH)
+    found = [item.text for page in made for item in page.items if isinstance(item, Words)]
+    for text in (*culture.split("\n"), "Growth in", "both media", "Seen by", "Dr. Meyer", "one", "two", "Catheter"):
+        assert not text.strip() or text.strip() in found, text
+    assert "Clinical information: Fever" in found
+    assert any("E. coli / Ampicillin S mmol/L" in text for text in found)
+    assert any("three / four" in text for text in found)
 
 
 def former(value: str, hours: int, status: ResultStatus = ResultStatus.FINAL) -> Former:
