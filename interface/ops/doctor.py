@@ -177,6 +177,12 @@ def server_findings(server: Server, now: datetime) -> list[Finding]:
         text = f"a transaction has been open for {server.longest_s / 60:.0f} minutes: tables grow meanwhile"
         command = "psql: select pid, usename, xact_start, state from pg_stat_activity order by xact_start"
         found.append(Finding(AlertKind.DATABASE, Subject("database", "transaction"), Severity.WARNING, text, command))
+    if not server.partitioned:
+        text = (
+            "nobody tidies it up: the coming month has no partition, and nothing that was kept long enough is deleted"
+        )
+        command = "labora db maintain   # as the schema's owner, each night: docs/retention.md"
+        found.append(Finding(AlertKind.DATABASE, Subject("database", "upkeep"), Severity.WARNING, text, command))
     return [*found, *exhausted(server)]
 
 

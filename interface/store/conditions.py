@@ -48,6 +48,7 @@ async def of_laboratory(connection: Connection) -> Laboratory:
 class Server:
     """Of the database server. `longest_s`: the longest transaction under way; `frozen_age`: transactions since the
     oldest that is not frozen, of two thousand million; `waiting`: messages that nothing was decided about yet;
+    `partitioned`: the coming month has its partition, which is made months before;
     `unarchived_s`: for how long no WAL went to the archive where it should have, None where all did."""
 
     version: str
@@ -60,6 +61,7 @@ class Server:
     waiting: int
     oldest_waiting_at: datetime | None
     unarchived_s: float | None = None
+    partitioned: bool = True
 
 
 _OF_SERVER = """
@@ -71,6 +73,7 @@ select current_setting('server_version') as version, clock_timestamp() as now,
                   where xact_start is not null and backend_type = 'client backend'), 0)::float8 as longest_s,
        (select age(datfrozenxid) from pg_database where datname = current_database())::bigint as frozen_age,
        (select count(*) from lab.queue) as waiting,
+       to_regclass('lab.frame_' || to_char(now() + interval '1 month', 'YYYY_MM')) is not null as partitioned,
        -- An archive that hangs fails nothing: it is late. A daemon writes each second, so a segment is always to come.
        (select a.age_s from (
             select extract(epoch from clock_timestamp()

@@ -15,6 +15,10 @@ from interface.store.db import Connection
 from interface.store.ids import uuid7_floor
 from interface.store.schema import OWNER_ROLE, PARTITIONED, SCHEMA
 
+# Whoever stores what goes to the DEFAULT partition waits while rows are moved out of it. More stay there: only where
+# nobody has made any for months are there more.
+MOST_MOVED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -64,12 +68,17 @@ async def _missing(connection: Connection, partition: Partition) -> bool:
 async def _create(connection: Connection, partition: Partition) -> bool:
     """Make one beside the table and attach it: unlike `create table … partition of`, that does not stop the readers.
 
-    False when another program has made it meanwhile.
+    False when another program has made it meanwhile, or too much would have to be moved into it.
     """
     parent, child = f"{SCHEMA}.{partition.table}", f"{SCHEMA}.{partition.name}"
     start, stop = partition.start, partition.stop
     async with connection.transaction():
         await connection.execute(f"set local role {OWNER_ROLE}; set local lock_timeout = '2s'")
+        if await connection.fetchval(
+            f"select count(*) > $3 from (select from {parent}_default where id >= $1 and id < $2 limit $3 + 1) f",  # noqa: S608
+            start, stop, MOST_MOVED,
+        ):  # fmt: skip
+            return False
         # Locked from here on, so that no row comes between the move and the attachment, and no other program between
         # the check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
         await connection.execute(f"lock table {parent}_default in access exclusive mode")

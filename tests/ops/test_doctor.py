@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import click
 import pytest
 
@@ -22,6 +23,7 @@ from interface.store.conditions import Laboratory, Server
 from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cli.desk import Shell, open_shell
+from tests.cluster import owner_of
 from tests.conftest import Organization
 from tests.e2e.daemon import free_ports, link
 from tests.ops.telling import Telling
@@ -59,6 +61,7 @@ def test_a_server_that_is_well() -> None:
         ({"frozen_age": 1_500_000_001}, "database database freeze", Severity.URGENT),
         ({"unarchived_s": 601.0}, "backup_age backup archive", Severity.WARNING),
         ({"unarchived_s": 86_401.0}, "backup_age backup archive", Severity.URGENT),
+        ({"partitioned": False}, "database database upkeep", Severity.WARNING),
         ({"now": NOW - timedelta(hours=1)}, "clock machine clock", Severity.URGENT),
         ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=6)}, "backlog queue", Severity.WARNING),
         ({"waiting": 3, "oldest_waiting_at": NOW - timedelta(minutes=61)}, "backlog queue", Severity.URGENT),
@@ -102,6 +105,17 @@ def test_the_commands_that_are_named_can_be_run_as_they_are_said() -> None:
             assert below is not None, command
             at = below
         at.make_context(name, arguments)  # raises for what is no usage
+
+
+async def test_that_nobody_makes_the_coming_months_partitions_is_found(database_url: str) -> None:
+    database, owner = await Database.connect(database_url), await asyncpg.connect(owner_of(database_url))
+    async with database.system() as system:
+        assert (await conditions.of_server(system)).partitioned
+        name = await system.fetchval("select to_char(now() + interval '1 month', 'YYYY_MM')")
+        await owner.execute(f"drop table lab.frame_{name}")
+        assert not (await conditions.of_server(system)).partitioned
+    await database.close()
+    await owner.close()
 
 
 async def test_the_facts_are_the_databases(shell: Shell, database: Database) -> None:

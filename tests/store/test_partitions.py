@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from interface.store import partitions
 from interface.store.db import Connection, prepare
 from interface.store.ids import uuid7
 from interface.store.partitions import ensure
@@ -75,6 +76,18 @@ async def test_rows_that_came_before_their_partition_move_into_it(own: Connectio
     await ensure(own, LATER)
     assert await _home(own, early) == "lab.frame_2031_11"
     assert await _home(own, never) == "lab.frame_default"
+
+
+async def test_where_nobody_made_any_for_long_nobody_waits_for_what_came_meanwhile_to_be_moved(
+    own: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that links receive in this month goes there: they were refused until all of it was moved."""
+    monkeypatch.setattr(partitions, "MOST_MOVED", 1)
+    organization = (await make_organization(own)).id  # type: ignore[arg-type]
+    there = [await _frame(own, organization, LATER) for _ in range(2)]
+    made = await ensure(own, LATER)
+    assert "frame_2031_11" not in made and {"frame_2031_10", "frame_2031_12"} <= set(made)
+    assert [await _home(own, one) for one in there] == ["lab.frame_default"] * 2
 
 
 async def test_a_new_partition_is_reached_through_its_parent_only(own: Connection) -> None:
