@@ -89,7 +89,10 @@ class AlertCenter:
                 log.warning("alerts not looked after", action="alert.look", error=error.slug)
             except Exception as error:  # a fault of ours in one laboratory must not end it for the others
                 log.error("alerts not looked after", action="alert.look", exc_info=error)
-        await self._database_is(down, now)
+        try:
+            await self._database_is(down, now)
+        except Exception as error:  # nobody would be told of anything any more, until the next start
+            log.error("alerts not looked after", action="alert.look", exc_info=error)
 
     async def _round(self, organization_id: UUID, name: str, now: datetime, down: bool) -> None:
         links = self._links().get(organization_id, ())

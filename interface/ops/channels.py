@@ -142,8 +142,11 @@ def _words(text: str) -> str:
 
 
 async def _ask(channel: ChannelSettings, message: Outgoing) -> str:
-    url, headers, body = request(channel, message)
-    at = _place(channel)
+    try:
+        url, headers, body = request(channel, message)
+        at = _place(channel)
+    except ValueError:  # what is in it may be secret
+        raise DeliveryTransient("its address cannot be read") from None
     connector = aiohttp.TCPConnector(limit=1, ssl=_context(channel))
     try:
         async with (

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from interface.config.alerts import _url_problem
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import read_hours
 from interface.domain.roster import Roster
@@ -268,6 +269,34 @@ async def test_a_channel_whose_authorities_cannot_be_read_any_more_keeps_no_othe
     assert [asked.body.decode().partition("] ")[2] for asked in center.web.got] == [
         "URGENT: The database does not serve"
     ]
+
+
+async def test_an_address_that_only_its_use_shows_to_be_none_keeps_no_other_from_telling(center: Center) -> None:
+    """The configuration takes a host with an empty label: that nothing can be sent there was told nobody, and once the
+    database was gone it ended all alerts until the next start."""
+    assert _url_problem("https://labör..example.org/hook") == ""
+    mail, sms = center.settings.channels
+    center.settings = AlertSettings((replace(sms, url="{secret}", secret="https://labör..example.org/hook"), mail))
+    center.start()
+    await center.center.settle(center.organization.id, AlertKind.DISK, {DISK: "0 MB are free"})
+    titles = [title for after_s in (1, 10, 15, 45, 60) for title in await center.round(after_s)]
+    assert titles == ["URGENT: Disk space is short: /var/lib", "Alerts cannot be sent by sms"]
+    assert "Its address cannot be read" in center.post.got[-1].get_content()
+    await center.take_away()
+    assert [title for _ in range(5) for title in await center.round()] == ["URGENT: The database does not serve"]
+
+
+async def test_a_fault_of_ours_while_the_database_is_gone_ends_nothing(
+    center: Center, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    await center.take_away()
+    with monkeypatch.context() as broken:
+        broken.setattr(center.center._desk, "tell", fails)
+        assert [title for _ in range(5) for title in await center.round()] == []
+    assert await center.round() == ["URGENT: The database does not serve"]
 
 
 async def test_a_folder_that_takes_no_file_leaves_it_in_memory(center: Center) -> None:
