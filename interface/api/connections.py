@@ -51,6 +51,9 @@ class BoundedHandler(RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # as AppRunner does: paths may name patients
             keepalive_timeout=IDLE_S,
             lingering_time=_LINGER_S,
+            # aiohttp unpacks also what it only passes over, of what was refused, and gives nobody a turn meanwhile: a
+            # megabyte may be a thousand, and the links wait. What is taken, `limits` unpacks.
+            auto_decompress=False,
             max_line_size=MOST_LINE_BYTES,
             max_field_size=MOST_HEADER_BYTES,
             max_headers=MOST_HEADERS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ TOLD_EVERY_S = 60.0  # that a client is slowed down stands in the audit once a m
 BODY_WAIT_S = 10.0
 MOST_PUBLIC_BODY_BYTES = 1 << 16  # of what needs no token
 UNLIMITED = frozenset({"/health", "/ready", "/metrics"})  # what watches the daemon is not to take it for dead
+_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # for zlib: with the header of each (RFC 1952, RFC 1950)
 _PROVING = frozenset({"/oauth/token", "/api/login"})
 
 _log = structlog.get_logger(__name__)
@@ -225,6 +227,24 @@ async def of_body(request: web.Request) -> None:
         raise ApiError(400, "structure", "the body did not come whole") from None
     if len(body) > most:
         raise ApiError(413, "too-long", f"the body is longer than {most} bytes")
+    if coding := ",".join(request.headers.getall("Content-Encoding", ())).strip().lower():
+        request._read_bytes = _unpacked(body, coding, most)
+
+
+def _unpacked(body: bytes, coding: str, most: int) -> bytes:
+    """A body as RFC 9110 8.4.1 names its coding, unpacked as far as it is taken. Raises ApiError 400, 413, 415."""
+    if coding not in _WBITS:
+        raise ApiError(415, "not-supported", f"a body is not packed, or by one of {', '.join(_WBITS)}")
+    unpack = zlib.decompressobj(_WBITS[coding])
+    try:
+        made = unpack.decompress(body, most + 1)
+    except zlib.error:
+        raise ApiError(400, "structure", f"the body is not {coding}") from None
+    if len(made) > most:
+        raise ApiError(413, "too-long", f"the body is longer than {most} bytes")
+    if not unpack.eof or unpack.unused_data:
+        raise ApiError(400, "structure", f"the body is not one whole {coding}")
+    return made
 
 
 MOST_BODY = web.AppKey("most_body", int)
