@@ -38,12 +38,15 @@ _log = structlog.get_logger(__name__)
 class BoundedHandler(RequestHandler):
     """aiohttp's connection, with an end to waiting for headers and for a reader, and errors in our words."""
 
-    __slots__ = ("_asked", "_changed", "_most", "_timer")
+    __slots__ = ("_asked", "_changed", "_timer")
 
     def __init__(
-        self, server: web.Server, loop: asyncio.AbstractEventLoop, most: int, changed: Callable[[], None],
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        changed: Callable[[], None],
         asked: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`changed`: called when a connection has ended; `asked`: when the client has sent something."""
         super().__init__(
             server,
@@ -58,15 +61,11 @@ class BoundedHandler(RequestHandler):
             max_field_size=MOST_HEADER_BYTES,
             max_headers=MOST_HEADERS,
         )
-        self._most, self._changed, self._asked = most, changed, asked
+        self._changed, self._asked = changed, asked
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._manager is not None and len(self._manager.connections) > self._most:
-            _log.warning("too many HTTP connections", action="api.connections", most=self._most)
-            self.abort_connection()
-            return
         self._wait(HEADERS_WAIT_S)
 
     def data_received(self, data: bytes) -> None:
@@ -157,11 +156,12 @@ class Accepting:
 
     def __init__(
         self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], held: Held,
-        share: Share | None = None,
+        share: Share | None = None, most: int = MOST_CONNECTIONS,
     ) -> None:  # fmt: skip
-        """`take`: serves a connection; `held`: how many there are; `share`: None where nobody else takes any."""
+        """`take`: serves a connection; `held`: how many there are; `share`: None where nobody else takes any; `most`:
+        also those count whose handshake is under way: each has a descriptor of the process."""
         self._loop, self._listener, self._take, self._held = asyncio.get_running_loop(), listener, take, held
-        self._share = share or Share()
+        self._share, self._most = share or Share(), most
         self._begun: set[asyncio.Task[None]] = set()
         self._at_once = 1
         listener.setblocking(False)
@@ -207,6 +207,7 @@ class Accepting:
 
     def _accept(self, wanted: int = 1) -> None:
         at_once, self._at_once = self._at_once, min(2 * self._at_once, _MOST_AT_ONCE)
+        cut = 0
         for _ in range(min(max(at_once, wanted), _MOST_AT_ONCE)):
             try:
                 connection, _address = self._listener.accept()
@@ -217,10 +218,16 @@ class Accepting:
                 _log.warning("no connection taken", action="api.accept", error=error.errno)
                 self._wait(_WITHOUT_DESCRIPTORS_S, self._look)
                 return
+            if self._count() >= self._most:
+                connection.close()
+                cut += 1
+                continue
             connection.setblocking(False)
             task = self._loop.create_task(self._serve(connection))
             self._begun.add(task)
             task.add_done_callback(self._done)
+        if cut:
+            _log.warning("too many HTTP connections", action="api.connections", most=self._most, cut=cut)
         self.tell()
         if self._timer is not None:
             self._look()
@@ -252,9 +259,9 @@ async def listen(
 
     def take(connection: socket.socket) -> Awaitable[object]:
         return loop.connect_accepted_socket(
-            lambda: BoundedHandler(server, loop, most, accepting.tell, share.ask), connection, ssl=context,
+            lambda: BoundedHandler(server, loop, accepting.tell, share.ask), connection, ssl=context,
             ssl_handshake_timeout=handshake_s,
         )  # fmt: skip
 
-    accepting = Accepting(sock, take, lambda: len(server.connections), share)
+    accepting = Accepting(sock, take, lambda: len(server.connections), share, most)
     return accepting

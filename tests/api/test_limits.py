@@ -229,6 +229,29 @@ async def test_over_tls_everything_is_https(database: Database, laboratory: Labo
         writer.close()
 
 
+async def test_connections_have_an_end_also_before_their_handshake(database: Database, tmp_path: Path) -> None:
+    """Each has a descriptor of the process, and the links may be in it."""
+    authority = Authority(tmp_path)
+    pair = authority.pair("api", "127.0.0.1")
+    tls = ListenTls(pair.cert, pair.key)
+    async with serving(database, tls=tls, context=listen_context(tls), most_connections=3) as bench:
+        port = int(bench.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        waiting = {asyncio.ensure_future(reader.read()) for reader, _ in silent}
+        async with asyncio.timeout(connections.HEADERS_WAIT_S / 2):
+            while len(waiting) > 3:
+                cut, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                assert all(isinstance(one.exception(), ConnectionResetError) or not one.result() for one in cut)
+        assert len(waiting) == 3
+        for _, writer in silent:
+            writer.close()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        connector = TCPConnector(ssl=dial_context(DialTls(authority.file)))
+        async with ClientSession(connector=connector) as session:
+            async with session.get(f"{bench.url}/health") as answer:
+                assert answer.status == 200, "who comes when they have gone is served"
+
+
 async def test_a_new_certificate_is_shown_when_it_is_read_again(database: Database, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair("api", "127.0.0.1")
