@@ -32,15 +32,21 @@ class ControlBench:
     ) -> LotView:
         lab, actor = self.lab, self.lab.director
         async with lab.database.transaction(lab.organization_id) as connection:
-            known = await lab.owner.fetchval("select id from lab.qc_material where name = $1", material)
+            known = await lab.owner.fetchval(
+                "select id from lab.qc_material where name = $1 and organization_id = $2", material,
+                lab.organization_id,
+            )  # fmt: skip
             if known is None:
                 known = (await qc_lots.create_material(connection, actor, MaterialChange(name=material))).id
             change = LotChange(number, str(level), level, identifiers=identifiers, expires_on=expires_on)
             return await qc_lots.create_lot(connection, actor, known, change)
 
-    async def target(self, lot: LotView, mean: str, sd: str, unit: str, test: str = "WBC", module: str = "") -> None:
+    async def target(
+        self, lot: LotView, mean: str, sd: str, unit: str, test: str = "WBC", module: str = "",
+        *, analyzer: str = "bench",
+    ) -> None:  # fmt: skip
         lab = self.lab
-        place = Place(f"{lot.material}/{lot.lot}/{lot.level}", "bench", test, module)
+        place = Place(f"{lot.material}/{lot.lot}/{lot.level}", analyzer, test, module)
         wanted = Wanted(Decimal(mean), Decimal(sd), unit, valid_from=self.now - timedelta(days=80))
         async with lab.database.transaction(lab.organization_id) as connection:
             await qc_targets.set_target(connection, lab.director, place, wanted, WHY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID
@@ -123,6 +123,14 @@ async def laboratory(
     async with reaching(database_url) as (database, owner):
         async with _built(database, owner, driver, unsolicited, drivers, limits or LimitSettings()) as made:
             yield made
+
+
+@asynccontextmanager
+async def neighbour(lab: Laboratory) -> AsyncIterator[Laboratory]:
+    """Another organization on the same server, served by the same daemon."""
+    async with _built(lab.database, lab.owner, "generic_lis2", Unsolicited.HOLD, (), LimitSettings()) as made:
+        lab.contexts |= made.contexts
+        yield replace(made, contexts=lab.contexts, worker=lab.worker)
 
 
 @asynccontextmanager
