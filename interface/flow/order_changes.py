@@ -19,7 +19,7 @@ from interface.domain.permissions import Permission
 from interface.domain.states import CLOSED_ITEM, DONE_ITEM, OPEN_ITEM, SpecimenState, item_step, specimen_step
 from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.errors import IllegalStep
-from interface.flow import orders
+from interface.flow import orders, recalculation
 from interface.flow.actors import require
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError, text_problems
@@ -152,6 +152,7 @@ async def extend(
     caller has found nothing wrong with `new`, and holds `lab_changes.lock_orders`. Raises OrderError.
     """
     named = [specimen_id] if specimen_id else []
+    measured = await recalculation.lock_measured(connection, specimen_id) if specimen_id else []
     locked = await specimens.lock_specimens(connection, named)
     items = await specimens.lock_items(connection, specimen_ids=named)
     order = await order_changes.lock_order(connection, order_id)
@@ -169,6 +170,8 @@ async def extend(
     else:
         on = specimen_id
         await _add_items(connection, actor, order_id, next(iter(locked), None), tests, items)
+        # Nothing comes any more with which it would be calculated.
+        await recalculation.of_specimens(connection, actor, measured, "a test was ordered")
     await specimens.touch_orders(connection, [order_id])
     await audit.record(connection, actor, "add", "order", order_id, {"tests": " ".join(new.tests)})
     return on

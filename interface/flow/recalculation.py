@@ -155,7 +155,7 @@ async def _made(
         rule_set = Rules(now).rule_set
         if only is not None and only.test not in {rule.target for rule in rule_set.calculations}:
             raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
-        tests = {one.id: frozenset({only.test} if only else _wanted(known_of(one.family, at), rule_set)) for one in of}
+        tests = {one.id: frozenset({only.test} if only else _wanted(one, at, rule_set, catalogue)) for one in of}
         await add_neighbours_of(
             connection, at, [(one, test) for one in of for test in sorted(tests[one.id])], catalogue, now
         )
@@ -188,9 +188,12 @@ async def _in_force(
     return {name: (now[name], several) for name, several in of.items()}
 
 
-def _wanted(known: Collection[KnownResult], rule_set: RuleSet) -> set[str]:
+def _wanted(specimen: SpecimenFacts, at: Surroundings, rule_set: RuleSet, catalogue: Catalogue) -> set[str]:
     """Of what is released only what is made of the person itself: another formula since then is no reason to change
-    it. What is not released may have other limits as well."""
+    it. What is not released may have other limits as well, and what has no result may have been ordered just now."""
+    known = known_of(specimen.family, at)
+    missing = {one.test_id for one in specimen.items} - {one.test_id for one in known}
+    new = {test.code for test in map(catalogue.tests.get, missing) if test is not None}
     of_persons = {rule.target for rule in rule_set.calculations if rule.formula.of_persons}
     waits = {one.test for one in known if one.origin is Origin.CALCULATION and one.status not in RELEASED}
-    return of_persons | waits
+    return of_persons | waits | (new & {rule.target for rule in rule_set.calculations})

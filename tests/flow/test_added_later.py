@@ -1,0 +1,58 @@
+"""A calculated test that is ordered when what it is made of is there: nothing else comes that would make it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from interface.domain.model import ResultStatus
+from interface.flow import order_changes
+from tests.flow.hospital_use import Hospital, link_of, order
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import put_in_force, sent
+from tests.flow.test_recalculated import do, only
+
+FINAL = ResultStatus.FINAL
+VALUES = {"NA": "140", "CL": "100", "HCO3": "24"}
+
+
+@pytest.fixture
+async def lab(database_url: str) -> AsyncIterator[Laboratory]:
+    async with laboratory(database_url) as made:
+        yield made
+
+
+async def test_what_is_calculated_is_calculated_when_it_is_ordered_on_a_measured_specimen(lab: Laboratory) -> None:
+    await put_in_force(lab)
+    made = await lab.order("S-1", "NA", "CL", "HCO3")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    [specimen_id] = {view.specimen_id for view in await lab.results()}
+    await do(lab, lambda at: order_changes.add(at, lab.director, made.id, ["AGAP"], specimen_id=specimen_id))
+    gap = await only(lab, "AGAP")
+    assert (gap.value, gap.status) == ("16.0", FINAL)
+
+
+async def test_so_it_is_where_a_hospital_orders_it_on_the_tube(lab: Laboratory) -> None:
+    await put_in_force(lab)
+    his = Hospital(lab, *link_of(lab))
+    for number, code in enumerate(("NA", "CL", "HCO3")):
+        assert (await his.oml(*order(str(number), code, barcode="B-1"))).controls == ["OK"]
+    await lab.send(["P|1" if record.startswith("P|") else record for record in sent("B-1", VALUES)])
+    await lab.settle()
+    assert (await his.oml(*order("9", "AGAP", barcode="B-1"))).controls == ["OK"]
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
+async def test_nothing_is_calculated_of_what_is_not_released_or_by_no_rule(lab: Laboratory) -> None:
+    made = await lab.order("S-1", "NA", "CL", "HCO3")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    [specimen_id] = {view.specimen_id for view in await lab.results()}
+    await do(lab, lambda at: order_changes.add(at, lab.director, made.id, ["AGAP"], specimen_id=specimen_id))
+    assert sorted(view.test_code for view in await lab.results()) == ["CL", "HCO3", "NA"]
+    await put_in_force(lab)
+    for view in await lab.results():
+        await lab.release(view.id)
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
