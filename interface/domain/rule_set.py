@@ -97,6 +97,16 @@ class RuleSet:
         indices = [one.index_test for one in self.indices]
         return frozenset((*made, *asked, *indices)) - self.tests()
 
+    def never_made(self) -> list[str]:
+        """What reflexes add and nothing would make: a calculation is made with what comes after its order."""
+        targets = {one.target for one in self.calculations}
+        return [
+            f"reflex {one.name} adds {code}, which is calculated: order it beside what it is made of"
+            for one in self.reflexes
+            for code in one.add
+            if code in targets
+        ]
+
 
 SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "linked", "exemptions")
 

@@ -316,6 +316,16 @@ async def test_nor_is_one_taken_that_makes_adds_or_asks_for_a_test_that_there_is
     assert "is not in use any more" in (await bench.now()).void
 
 
+async def test_nor_one_whose_reflex_adds_what_is_calculated(bench: Bench) -> None:
+    """What it is made of is there by then: nothing comes with which it would be calculated, and it waited for ever."""
+    text = RULE + CALCULATED.format("OTHER") + REFLEX.format("OTHER")
+    said = "reflex another adds OTHER, which is calculated"
+    async with bench.database.transaction(bench.organization_id) as connection:
+        with pytest.raises(RuleFileError, match=said):
+            await flow.import_rules(connection, bench.director, text, "here", "first")
+    assert any(one.startswith(said) for one in run(parse_rule_set(text), {}).failures)
+
+
 async def test_the_same_text_is_not_stored_twice(bench: Bench) -> None:
     async with bench.database.transaction(bench.organization_id) as connection:
         await flow.import_rules(connection, bench.director, RULE, "here", "first")
