@@ -14,7 +14,7 @@ from enum import StrEnum
 from interface.domain import scope
 from interface.domain.exact import in_unit_of
 from interface.domain.facts import Facts, Finding, Verdict
-from interface.domain.flags import plain, side
+from interface.domain.flags import ABNORMAL, CRITICAL, HIGH, LOW, NORMAL, plain, side
 from interface.domain.model import HoldReason, ValueKind
 from interface.domain.scope import EVERYTHING, Scope
 from interface.domain.table import Table
@@ -24,6 +24,7 @@ from interface.errors import UnknownUnit
 CHECK = "reflex"
 MAX_DEPTH = 5
 _NO_WORD = frozenset({ValueKind.EMPTY, ValueKind.FAILED, ValueKind.IMAGE})
+_OF_INTERVAL = frozenset({NORMAL, LOW, HIGH, ABNORMAL})
 _HOLDING = frozenset({Finding.HOLD, Finding.UNKNOWN})
 
 
@@ -187,7 +188,7 @@ def _met(rule: Reflex, facts: Facts, holds: frozenset[HoldReason]) -> bool | Non
     """Whether every condition holds; None when one is not certain and none is false."""
     said: list[bool | None] = []
     if rule.flags:
-        said.append(not rule.flags.isdisjoint(facts.flags) or not rule.flags.isdisjoint(facts.instrument_flags))
+        said.append(_flagged(rule.flags, facts))
     if rule.holds:
         said.append(not rule.holds.isdisjoint(holds))
     if rule.words:
@@ -196,6 +197,16 @@ def _met(rule: Reflex, facts: Facts, holds: frozenset[HoldReason]) -> bool | Non
     if rule.below is not None or rule.above is not None:
         said.append(_beyond(rule, facts))
     return False if False in said else None if None in said else True
+
+
+def _flagged(flags: frozenset[str], facts: Facts) -> bool | None:
+    """None where a limit decides of one of them, and which limit that is depends on what is not known of the person."""
+    if not (flags.isdisjoint(facts.flags) and flags.isdisjoint(facts.instrument_flags)):
+        return True
+    unsure = (facts.interval_unsure and not flags.isdisjoint(_OF_INTERVAL)) or (
+        facts.critical_unsure and not flags.isdisjoint(CRITICAL)
+    )
+    return None if unsure else False
 
 
 def _beyond(rule: Reflex, facts: Facts) -> bool | None:

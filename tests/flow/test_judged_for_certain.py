@@ -197,3 +197,31 @@ reason = "which it is"
         await measured(lab, "MG", value, unit=False)
         items = "select count(*) from lab.order_item where order_id = $1"
         assert await lab.owner.fetchval(items, order.id) == 1 + added
+
+
+@pytest.mark.parametrize(
+    ("sex", "asks", "status", "added"),
+    [
+        (Sex.UNKNOWN, 'flags = ["H"]', ResultStatus.REGISTERED, 0),
+        (Sex.UNKNOWN, 'flags = ["U"]', ResultStatus.FINAL, 0),
+        (Sex.FEMALE, 'flags = ["H"]', ResultStatus.FINAL, 1),
+        (Sex.FEMALE, 'flags = ["L"]', ResultStatus.FINAL, 0),
+    ],
+)
+async def test_a_reflex_by_a_flag_that_is_not_known_is_never_passed_over(
+    database_url: str, sex: Sex, asks: str, status: ResultStatus, added: int
+) -> None:
+    """A creatinine has limits by sex: of whom nobody knows it is not known whether it is high, and so what it asks
+    for."""
+    reflex = (
+        f'\n[[reflex]]\nname = "cystatin"\ntest = "CREA"\nkind = "reflex"\nadd = ["MG"]\n{asks}\nreason = "as agreed"\n'
+    )
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + reflex)
+        order = await lab.order("S-1", "CREA", sex=sex)
+        await lab.send(["P|1" if record.startswith("P|") else record for record in sent("S-1", {"CREA": "4.0"})])
+        await lab.settle()
+        [found] = await lab.results()
+        assert (found.status, found.held) == (status, () if status is ResultStatus.FINAL else (HoldReason.RULE,))
+        items = "select count(*) from lab.order_item where order_id = $1"
+        assert await lab.owner.fetchval(items, order.id) == 1 + added
