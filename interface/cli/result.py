@@ -11,7 +11,7 @@ import click
 
 from interface.cli import Context, emit, pass_context
 from interface.cli.laboratory import ENVIRONMENT, INSTANT, CommandError, aware, desk, laboratory_options
-from interface.cli.result_review import STEPS, list_comments, policy
+from interface.cli.result_review import STEPS, Seen, list_comments, policy
 from interface.cli.result_words import queue_table, result_table, waiting_words
 from interface.domain.model import HoldReason, Priority, ResultStatus
 from interface.domain.permissions import Permission
@@ -127,15 +127,20 @@ def _show_queue(
 
 
 @result.command("show", epilog=ENVIRONMENT)
-@click.argument("result_id", type=click.UUID)
+@click.argument("result_id", type=Seen())
 @click.option("--history", is_flag=True, help="Every version, oldest first.")
 @laboratory_options
 @pass_context
 def show(
-    context: Context, result_id: UUID, history: bool, organization: str | None, username: str | None, as_json: bool
+    context: Context,
+    result_id: tuple[UUID, int | None],
+    history: bool,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
 ) -> None:
     """Show a result. `labora trace` explains it."""
-    versions = asyncio.run(_read(context.settings, organization, username, result_id, history))
+    versions = asyncio.run(_read(context.settings, organization, username, result_id[0], history))
     if history:
         emit(versions, as_json, () if as_json else _HISTORY)
     else:

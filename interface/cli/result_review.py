@@ -25,8 +25,21 @@ if TYPE_CHECKING:
 Take: TypeAlias = "Callable[[Connection, Actor, UUID, int | None], Awaitable[ResultView]]"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_ids = click.argument("result_ids", type=click.UUID, nargs=-1, required=True)
-_id = click.argument("result_id", type=click.UUID)
+
+class Seen(click.ParamType[tuple[UUID, int | None]]):
+    """A result's id, and with `:` behind it the version that was looked at, as queues show it."""
+
+    name = "id[:version]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[UUID, int | None]:
+        id, colon, version = str(value).partition(":")
+        if colon and not (version.isascii() and version.isdigit() and 0 < int(version[:18])):
+            self.fail(f"{value!r} is no id with a version behind it", param, ctx)
+        return click.UUID.convert(id, param, ctx), int(version[:18]) if colon else None
+
+
+_ids = click.argument("result_ids", type=Seen(), nargs=-1, required=True)
+_id = click.argument("result_id", type=Seen())
 _comment = click.option("--comment", default="", help="Becomes part of the result's note.")
 _why = click.option("--comment", required=True, help="Says why; becomes part of the result's note.")
 _version = click.option("--version", "version", type=click.IntRange(1), help="Only if it is still this version.")
@@ -219,16 +232,20 @@ def _take(
     organization: str | None,
     username: str | None,
     as_json: bool,
-    result_id: UUID | None = None,
-    result_ids: Sequence[UUID] = (),
+    result_id: tuple[UUID, int | None] | None = None,
+    result_ids: Sequence[tuple[UUID, int | None]] = (),
     all_or_none: bool = False,
     says: str = "",
 ) -> int:
     """`says`: of each that was done, in place of whether it was so already."""
-    ids = list(dict.fromkeys([result_id] if result_id else result_ids))
-    if version is not None and len(ids) > 1:
-        raise click.UsageError("--version is of one result")
-    work = _decide(context.settings, organization, username, [(id, version) for id in ids], step, all_or_none)
+    results = list(dict.fromkeys([result_id] if result_id else result_ids))
+    if version is not None:
+        if len(results) > 1 or results[0][1] not in (None, version):
+            raise click.UsageError("--version is of one result; name several as ID:VERSION")
+        results = [(results[0][0], version)]
+    if len({id for id, _ in results}) < len(results):
+        raise click.UsageError("a result is named with several versions")
+    work = _decide(context.settings, organization, username, results, step, all_or_none)
     done, failures, notes, look = asyncio.run(work)
     if as_json or done:
         emit(done if as_json else result_table(done), as_json)

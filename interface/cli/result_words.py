@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 LONGEST_NAME, LONGEST_VALUE = 20, 28
 _RESULTS = ("specimen", "test", "result", "flag", "reference", "status", "why", "version", "id")
-_QUEUE = ("prio", "waits", "specimen", "patient", "ward", "test", "result", "flag", "reference", "why it waits", "id")
+_QUEUE = ("prio", "waits", "specimen", "patient", "ward", "test", "result", "flag", "reference", "why it waits",
+          "id:version")  # fmt: skip
 _CRITICALS = ("prio", "open", "overdue", "state", "patient", "ward", "specimen", "test", "result", "tell", "id")
 
 
@@ -45,7 +46,8 @@ def queue_table(found: Sequence[Waiting], now: datetime | None = None) -> str:
             [
                 _priority(row.priority), age(now, row.waiting_since), row.result.barcode,
                 _cut(row.patient, LONGEST_NAME), row.ward, _test(row.result), _value(row.result),
-                _flag(row.result.flags), row.result.reference, _waits_for(row), row.result.id,
+                _flag(row.result.flags), row.result.reference, _waits_for(row),
+                f"{row.result.id}:{row.result.version}",
             ]
             for row in found
         ],

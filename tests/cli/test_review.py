@@ -75,11 +75,12 @@ async def test_a_queue_shows_what_is_wrong_at_a_glance(shell: Shell) -> None:
     answer = await shell.run("result", "list", "--queue", "all")
     head, first, second, last = answer.out.splitlines()
     assert re.split(r"\s{2,}", head) == [
-        "prio", "waits", "specimen", "patient", "ward", "test", "result", "flag", "reference", "why it waits", "id",
+        "prio", "waits", "specimen", "patient", "ward", "test", "result", "flag", "reference", "why it waits",
+        "id:version",
     ]  # fmt: skip
-    assert first.startswith("STAT     0:00") and "3b" in first and first.endswith(urgent)
+    assert first.startswith("STAT     0:00") and "3b" in first and first.endswith(f"{urgent}:1")
     assert "to be released" in second
-    assert "delta, rule" in last and last.endswith(held)
+    assert "delta, rule" in last and last.endswith(f"{held}:1")
     assert answer.err == "3 wait: delta 2, nothing holds it 1, rule 1\n"
     for words, shown in (
         (("--reason", "rule"), [held]), (("--priority", "stat"), [urgent]), (("--ward", "3b"), [urgent]),
@@ -91,6 +92,26 @@ async def test_a_queue_shows_what_is_wrong_at_a_glance(shell: Shell) -> None:
     assert (nothing.status, nothing.out, nothing.err) == (0, "", "nothing waits\n")
     assert (await shell.run("result", "list", "--queue", "all", "--held")).status == 2
     assert (await shell.run("result", "list", "--reason", "rule", "--status", "final")).status == 2
+
+
+async def test_what_has_changed_since_the_queue_was_read_is_not_released(shell: Shell) -> None:
+    """A queue did not say which version it showed, and of several that were released together none could be named."""
+    same, other = await result(shell, "13.5"), await result(shell, "11.2")
+    lines = (await shell.run("result", "list", "--queue", "all")).out.splitlines()[1:]
+    named = [line.split()[-1] for line in lines]
+    assert sorted(named) == sorted([f"{same}:1", f"{other}:1"])
+    await as_user(shell, "otto", "result", "correct", other, "--value", "17.9", "--comment", "another tube")
+    answer = await shell.run("result", "release", *named, "--as", "vera")
+    assert answer.status == 1
+    assert f"{other}: the result has changed: version 1 was looked at, it is now version 2" in answer.err
+    shown = (await shell.run("result", "show", f"{other}:1", "--json")).json
+    assert (shown["status"], (await shell.run("result", "show", same, "--json")).json["status"]) == (
+        "preliminary", "final",
+    )  # fmt: skip
+    for wrong in (f"{other}:0", f"{other}:x", f"{other}:", "x:1"):
+        assert (await shell.run("result", "release", wrong, "--as", "vera")).status == 2
+    for twice in ((f"{other}:1", f"{other}:2"), (f"{other}:1", "--version", "2"), (other, same, "--version", "1")):
+        assert (await shell.run("result", "release", *twice, "--as", "vera")).status == 2
 
 
 async def test_what_a_change_replaces_has_its_sign_once(shell: Shell) -> None:
