@@ -23,7 +23,17 @@ from interface.flow import orders, recalculation
 from interface.flow.actors import require
 from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen
 from interface.flow.problems import OrderError, text_problems
-from interface.store import audit, dispatch_ends, lab, lab_changes, order_changes, people, placing, specimens
+from interface.store import (
+    audit,
+    dispatch_ends,
+    follow_ups,
+    lab,
+    lab_changes,
+    order_changes,
+    people,
+    placing,
+    specimens,
+)
 from interface.store.db import Connection
 from interface.store.specimens import ItemLocked, SpecimenLocked
 
@@ -359,6 +369,7 @@ async def _take_back(
     await specimens.set_items(connection, sorted(gone), ItemStatus.CANCELLED, reason=reason)
     await order_changes.off_worksheets(connection, sorted(gone))
     await dispatch_ends.withdraw(connection, actor, gone, reason)
+    await follow_ups.cancel(connection, gone)
     staying = [item for item in items if item.id not in gone and item.status not in CLOSED_ITEM]
     needed = {item.specimen_id for item in staying}
     idle = [one for one in locked if one.state is SpecimenState.EXPECTED and one.id not in needed]

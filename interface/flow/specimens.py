@@ -25,7 +25,7 @@ from interface.flow.actors import require
 from interface.flow.criticals import open_for
 from interface.flow.orders import LONGEST_BARCODE, MEASURED
 from interface.flow.problems import OrderError, past_problems, text_problems
-from interface.store import audit, dispatch, dispatch_ends, lab_changes, order_changes, placing, specimens
+from interface.store import audit, dispatch, dispatch_ends, follow_ups, lab_changes, order_changes, placing, specimens
 from interface.store.criticals import Judged
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -228,6 +228,7 @@ async def reject(
     await specimens.set_items(connection, [item.id for item in gone], ItemStatus.REJECTED, reason=said)
     await order_changes.off_worksheets(connection, [item.id for item in gone])
     await dispatch_ends.withdraw(connection, actor, [item.id for item in gone], said)
+    await follow_ups.cancel(connection, [item.id for item in gone])
     for each in unfit:
         await specimens.set_state(
             connection, each, SpecimenState.REJECTED, reject_code=code, reject_reason=text.strip()

@@ -107,6 +107,15 @@ async def set_state(connection: Connection, follow_up_id: UUID, state: FollowUpS
     )
 
 
+async def cancel(connection: Connection, order_item_ids: Collection[UUID]) -> None:
+    """Nothing is measured for these items any more: of what was asked for, nobody awaits what has not come."""
+    await connection.execute(
+        """update lab.follow_up set state = 'cancelled', updated_at = now()
+            where order_item_id = any($1::uuid[]) and state in ('requested', 'sent')""",
+        list(order_item_ids),
+    )
+
+
 def asked_before(follow_up_id: UUID, made_at: datetime, came: datetime) -> bool:
     """Whether what came then came after it was asked for. Its id has the millisecond: within it nobody knows. But ids
     go on after those of a clock that was ahead, and may be of a time that is to come: then `made_at`, the database's,

@@ -9,9 +9,11 @@ import pytest
 
 from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultStatus
 from interface.domain.permissions import Role
+from interface.domain.specimens import RejectReason
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
-from interface.flow import follow_ups
+from interface.flow import follow_ups, order_changes, specimens
 from interface.flow.follow_ups import FollowUpError
+from interface.flow.trace import trace
 from interface.store import lab
 from interface.store.db import Database
 from interface.store.follow_ups import FollowUp
@@ -126,3 +128,21 @@ async def test_an_emr_sees_of_several_runs_the_one_to_report(laboratory: Laborat
         kept = await lab.find_results(connection, wanted, Audience.STAFF)
     assert [view.id for view in shown] == [first]
     assert {view.id for view in kept} == {first, second}
+
+
+@pytest.mark.parametrize("end", ["cancelled", "rejected"])
+async def test_what_was_asked_for_of_an_item_that_ended_is_awaited_by_nobody(laboratory: Laboratory, end: str) -> None:
+    """A trace said that the rerun is requested, for ever; of a specimen that was reinstated it was asked for again."""
+    placed = await laboratory.order()
+    [item] = placed.items
+    result_id = await laboratory.result(placed)
+    await ask(laboratory, result_id)
+    director = user(laboratory.organization_id, Role.LABORATORY_DIRECTOR)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        if end == "cancelled":
+            await order_changes.cancel(connection, director, placed.id, "no more", in_progress=True)
+        else:
+            assert item.specimen_id is not None
+            await specimens.reject(connection, director, item.specimen_id, RejectReason.CLOTTED)
+        [result] = (await trace(connection, item.barcode)).results
+    assert [(one.kind, one.state) for one in result.asked] == [(RERUN, "cancelled")]
