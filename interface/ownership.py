@@ -172,6 +172,7 @@ class Ownership:
         before = len(self._mine)
         try:
             await self.take()
+            await self._give_back()  # what a reload left: the database was away when its links were served no more
         finally:  # what it has is opened also where the rest could not be taken: nobody else will
             if len(self._mine) > before:
                 log.warning("links taken over", action="lease.taken", links=len(self._mine) - before)

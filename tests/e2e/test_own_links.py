@@ -16,10 +16,13 @@ from interface import config, ownership, telemetry
 from interface.daemon import started
 from interface.domain.alerts import Subject
 from interface.domain.roster import Roster
+from interface.errors import StoreUnavailable
+from interface.links import Links
 from interface.ops.alert_watch import LinkHeard, looks
 from interface.ownership import Ownership
 from interface.settings import AlertSettings
 from interface.store.db import Database
+from interface.store.membership import Membership
 from tests.cluster import owner_of
 from tests.conftest import FOUNDED
 from tests.e2e.daemon import eventually, free_ports
@@ -148,3 +151,40 @@ async def _backlog(url: str) -> dict[Subject, str]:
         found = await looks(organization_id, AlertSettings(), Roster(), links, now)[0](connection)
     await database.close()
     return dict(next(iter(found.values())))
+
+
+@pytest.mark.parametrize("broken", ["give_back", "set_worklists"])
+async def test_a_link_that_is_served_no_more_is_another_s_whatever_the_database_did_in_that_moment(
+    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Its lease stayed with who had served it, or had taken it for a reload that came to nothing: no daemon served it
+    until that one was started anew."""
+    texts = {
+        one: LINK.format(id=one, organization=FOUNDED, port=port) for one, port in zip("ab", free_ports(2), strict=True)
+    }
+    theirs = LINK.format(id="b", organization=FOUNDED, port=free_ports(1)[0])
+    files = {name: tmp_path / f"{name}.toml" for name in "ab"}
+    heads = {
+        name: DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
+        for name, port in zip("ab", free_ports(2), strict=True)
+    }
+    of, name = (Membership, "give_back") if broken == "give_back" else (Links, "set_worklists")
+    real, away = getattr(of, name), asyncio.Event()
+
+    async def gone(self: object, *arguments: object) -> None:
+        if away.is_set():
+            away.clear()
+            raise StoreUnavailable("away for a moment")
+        await real(self, *arguments)
+
+    monkeypatch.setattr(of, name, gone)
+    both = heads["a"] + texts["a"] + texts["b"]
+    files["a"].write_text(both if broken == "give_back" else heads["a"] + texts["a"])
+    async with started(config.load(files["a"], {})) as a:
+        files["a"].write_text(heads["a"] + texts["a"] if broken == "give_back" else both)
+        away.set()
+        await a.reload()
+        assert not away.is_set() and "b" not in a.links
+        files["b"].write_text(heads["b"] + theirs)
+        async with started(config.load(files["b"], {})) as b:
+            await eventually(lambda: _true([1] if "b" in b.links else []))
