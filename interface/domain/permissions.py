@@ -198,18 +198,28 @@ def granted(requested: Iterable[Scope], allowed: Iterable[Scope]) -> tuple[Scope
     """The part of `requested` that lies within `allowed`, each as short as it can be said.
 
     What is asked for without the query that it is allowed with is given with it; of two queries both must hold.
+    ValueError, with a text for the reader, for what is too much to be said again in scopes.
     """
     possible = tuple(allowed)
     found: dict[tuple[str, tuple[tuple[str, str], ...]], frozenset[str]] = {}
     for wanted in requested:
-        for have in possible:
+        # Most often it is allowed as it is; with each of the others it would only be less.
+        whole = next((have for have in possible if have.covers(wanted)), None)
+        for have in possible if whole is None else (whole,):
             within = _reaches(have.resource, wanted.resource)
             if within or _reaches(wanted.resource, have.resource):
                 resource = wanted.resource if within else have.resource
                 key = (resource, tuple(sorted({*wanted.query, *have.query})))
                 found[key] = found.get(key, frozenset()) | (wanted.actions & have.actions)
+        if len(found) > 2 * MOST_SCOPES:
+            break
     scopes = [Scope(resource, actions, query) for (resource, query), actions in sorted(found.items()) if actions]
-    return tuple(one for one in scopes if not any(other != one and other.covers(one) for other in scopes))
+    given = tuple(one for one in scopes if not any(other != one and other.covers(one) for other in scopes))
+    if len(found) > 2 * MOST_SCOPES or len(given) > MOST_SCOPES:
+        raise ValueError(f"these are more than {MOST_SCOPES} scopes, each with what it is allowed with")
+    if any(len(str(one)) > MOST_SCOPE_CHARACTERS for one in given):
+        raise ValueError(f"with what it is allowed with, a scope is longer than {MOST_SCOPE_CHARACTERS} characters")
+    return given
 
 
 def restrictions(scopes: Iterable[str], resource: str, action: str) -> tuple[Restriction, ...]:

@@ -8,6 +8,7 @@ from interface.domain.permissions import (
     MOST_SCOPES,
     RESOURCES,
     Restriction,
+    Scope,
     allows,
     granted,
     parse_scopes,
@@ -120,3 +121,30 @@ def test_every_type_of_the_facade_can_be_a_scope() -> None:
     assert len(RESOURCES) == 12
     for resource in RESOURCES:
         assert restrictions([f"system/{resource}.rs"], resource, "r") == (Restriction(),)
+
+
+def test_a_hundred_scopes_are_granted_without_looking_at_all_pairs_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each token, and with each turn of a client's subscriptions, in the process of the links."""
+    looked, covers = 0, Scope.covers
+
+    def counting(self: Scope, other: Scope) -> bool:
+        nonlocal looked
+        looked += 1
+        return covers(self, other)
+
+    monkeypatch.setattr(Scope, "covers", counting)
+    own = parse_scopes(f"system/Observation.rs?code=c{number}" for number in range(MOST_SCOPES))
+    assert granted(own, own) == tuple(sorted(own, key=str))
+    assert looked <= 3 * MOST_SCOPES**2
+    others = parse_scopes(f"system/Observation.rs?status=s{number}" for number in range(MOST_SCOPES))
+    with pytest.raises(ValueError, match="more than 100 scopes"):
+        granted(others, own)
+    assert looked <= 30 * MOST_SCOPES**2
+
+
+@pytest.mark.parametrize("text", ['"' * 1900, "x" * 1900])
+def test_what_could_not_be_read_again_is_not_granted(text: str) -> None:
+    """Written out, or with what it is allowed with, it is longer than a scope may be."""
+    allowed = f"system/Observation.rs?status={'final,' * 30}final"
+    with pytest.raises(ValueError, match="longer than 2000 characters"):
+        granted(parse_scopes([f"system/Observation.rs?code={text}"]), parse_scopes([allowed]))
