@@ -30,12 +30,12 @@ def _named(request: web.Request) -> tuple[str, int]:
     return name, int(number[:9])
 
 
-def _revision(one: store.Revision) -> dict[str, object]:
+def _revision(one: store.Revision, void: str = "") -> dict[str, object]:
     validation = one.validation
     return {
         "id": one.id, "name": one.name, "revision": one.revision, "version": one.version, "digest": one.digest,
         "mode": one.mode, "since": one.since, "by": one.by, "author": one.author, "created_at": one.created_at,
-        "source": one.source, "reason": one.reason,
+        "source": one.source, "reason": one.reason, "void": void,
         "validation": None if validation is None else {
             "at": validation.at, "by": validation.by, "vectors": validation.vectors, "cases": validation.cases,
             "uncovered": validation.uncovered, "engine": validation.stamp.engine,
@@ -57,16 +57,19 @@ async def list_rules(request: web.Request) -> web.StreamResponse:
     name = read_query(request, "api/rules", ("name",)).text("name")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found, off = await store.read_revisions(connection, name), await store.read_switches(connection)
+        void = await flow.why_void(connection, found)
     await note_read(request, "search", "rule_set", None, (), {"query": name})
-    return json_response({"rules": [_revision(one) for one in found], "off": [_switch(one) for one in off]})
+    rules = [_revision(one, void.get(one.id, "")) for one in found]
+    return json_response({"rules": rules, "off": [_switch(one) for one in off]})
 
 
 async def get_rules(request: web.Request) -> web.StreamResponse:
     """A revision with its document, `body`, as it was written."""
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found, body = await flow.read(connection, *_named(request))
+        void = await flow.why_void(connection, [found])
     await note_read(request, "read", "rule_set", found.id)
-    return json_response({**_revision(found), "body": body})
+    return json_response({**_revision(found, void.get(found.id, "")), "body": body})
 
 
 async def list_switches(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,8 @@ from interface.domain.permissions import Permission
 from interface.domain.rule_files import MAX_BYTES, RuleFileError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from interface.domain.agreement import Agreement
     from interface.domain.model import LabTest
     from interface.domain.rule_bench import Report
@@ -61,11 +63,11 @@ def say_problems(path: str, error: RuleFileError) -> int:
     return EXIT_FAILED
 
 
-def revision_row(one: Revision) -> dict[str, object]:
+def revision_row(one: Revision, void: str = "") -> dict[str, object]:
     """A revision as lists and JSON show it."""
     validation = one.validation
     return {
-        "version": one.version, "mode": one.mode, "since": one.since, "by": one.by,
+        "version": one.version, "mode": one.mode, "since": one.since, "by": one.by, "void": void,
         "validated": validation.at if validation else None, "validated_by": validation.by if validation else "",
         "uncovered": validation.uncovered if validation else None, "author": one.author, "created_at": one.created_at,
         "source": one.source, "reason": one.reason, "digest": one.digest,
@@ -88,14 +90,18 @@ def switch_row(one: SwitchView) -> dict[str, object]:
 @pass_context
 def list_rules(context: Context, name: str, organization: str | None, username: str | None, as_json: bool) -> None:
     """List rule sets, newest revision first: what is in force, what runs in the shadow, what is switched off."""
-    found, off = asyncio.run(_list(context.settings, organization, username, name))
-    rows, switched = [revision_row(one) for one in found], [switch_row(one) for one in off]
+    found, off, void = asyncio.run(_list(context.settings, organization, username, name))
+    rows = [revision_row(one, void.get(one.id, "")) for one in found]
+    switched = [switch_row(one) for one in off]
     if as_json:
         emit({"revisions": rows, "off": switched}, True)
         return
     emit(rows, False, COLUMNS)
     if not found:
         click.echo("no rule sets; `labora rule import` stores the one that Labora comes with", err=True)
+    for version, why in [(one.version, void[one.id]) for one in found if one.id in void]:
+        words = f"{version} releases nothing: {why}; `labora rule test {version} --as USER` proves it again"
+        click.echo(words, err=True)
     for one in off:
         words = " ".join(filter(None, (one.switch.scope.value, one.switch.key)))
         click.echo(f"OFF: {words}, by {one.by} at {one.at:%Y-%m-%d %H:%M} UTC: {one.switch.reason}", err=True)
@@ -103,14 +109,16 @@ def list_rules(context: Context, name: str, organization: str | None, username: 
 
 async def _list(
     settings: Settings, organization: str | None, username: str | None, name: str
-) -> tuple[list[Revision], list[SwitchView]]:
+) -> tuple[list[Revision], list[SwitchView], dict[UUID, str]]:
+    from interface.flow.rules import why_void
     from interface.store import rules
 
     async with desk(settings, organization, username, named=False) as at:
         at.require(Permission.RULE_READ)
         async with at.transaction() as connection:
             await at.note_read(connection, "search", "rule_set", None, (), {"query": name})
-            return await rules.read_revisions(connection, name), await rules.read_switches(connection)
+            found = await rules.read_revisions(connection, name)
+            return found, await rules.read_switches(connection), await why_void(connection, found)
 
 
 @rule.command("show", epilog=ENVIRONMENT)

@@ -176,6 +176,14 @@ async def _found(connection: Connection, name: str, revision: int | None) -> Rev
     return found
 
 
+async def why_void(connection: Connection, found: Iterable[Revision]) -> dict[UUID, str]:
+    """Of revisions that are active, why nothing is released by them all the same; without those by which it is."""
+    active = {one.name: one.id for one in found if one.mode == ACTIVE}
+    tests = {one.id: one for one in await read_tests(connection)}
+    now = await RuleSets().by_name(connection, tests, active)
+    return {id_: now[name].void for name, id_ in active.items() if now[name].void}
+
+
 # ---- in force -------------------------------------------------------------------------------------------------------
 
 

@@ -117,3 +117,19 @@ async def test_the_shipped_rules_are_proved_and_are_off(shell: Shell) -> None:
     assert 'autoverification = "off"' in shipped.read_text()
     listed = await shell.run("rule", "list", "--json")
     assert listed.json == {"revisions": [], "off": []}
+
+
+async def test_who_lists_rules_sees_that_nothing_is_released_by_them_any_more(shell: Shell, tmp_path: Path) -> None:
+    """A test got another decimal: every result waits for a person, and `active` was all that was said."""
+    why = ("--as", "dora", "--reason", "r")
+    for arguments in (("import", "rules.toml", *why), ("test", "default@1", "--as", "dora"),
+                      ("activate", "default@1", *why)):  # fmt: skip
+        assert (await shell.run("rule", *arguments)).status == 0
+    assert "releases nothing" not in (await shell.run("rule", "list")).err
+    assert (await shell.run("test", "set", "K", "--decimals", "2", "--as", "ada", "--reason", "r")).status == 0
+    listed, rows = await shell.run("rule", "list"), (await shell.run("rule", "list", "--json")).json["revisions"]
+    said = "a test that it names has another unit, decimals, kind or substance now, or is not in use any more"
+    assert f"default@1 releases nothing: {said}; `labora rule test default@1 --as USER`" in listed.err
+    assert [(row["mode"], row["void"]) for row in rows] == [("active", said)]
+    assert (await shell.run("rule", "test", "default@1", "--as", "dora")).status == 0
+    assert "releases nothing" not in (await shell.run("rule", "list")).err
