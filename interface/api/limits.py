@@ -32,6 +32,7 @@ BODY_WAIT_S = 10.0
 MOST_PUBLIC_BODY_BYTES = 1 << 16  # of what needs no token
 UNLIMITED = frozenset({"/health", "/ready", "/metrics"})  # what watches the daemon is not to take it for dead
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # for zlib: with the header of each (RFC 1952, RFC 1950)
+_AS_IT_IS = frozenset({"", "identity"})  # the latter should not be said (RFC 9110 8.4), and is
 _PROVING = frozenset({"/oauth/token", "/api/login"})
 
 _log = structlog.get_logger(__name__)
@@ -227,7 +228,8 @@ async def of_body(request: web.Request) -> None:
         raise ApiError(400, "structure", "the body did not come whole") from None
     if len(body) > most:
         raise ApiError(413, "too-long", f"the body is longer than {most} bytes")
-    if coding := ",".join(request.headers.getall("Content-Encoding", ())).strip().lower():
+    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
+    if body and coding not in _AS_IT_IS:
         request._read_bytes = _unpacked(body, coding, most)
 
 

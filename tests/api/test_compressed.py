@@ -79,6 +79,7 @@ async def test_what_is_refused_is_not_unpacked(
         ("gzip", gzip.compress(PATIENT) + b"x", 400),
         ("gzip", PATIENT, 400),
         ("gzip", b"", 400),
+        ("identity", PATIENT, 201),
         ("br", PATIENT, 415),
         ("gzip, gzip", gzip.compress(gzip.compress(PATIENT)), 415),
         ("gzip", gzip.compress(b" " * (MOST_BODY_BYTES + 1)), 413),
@@ -91,3 +92,10 @@ async def test_what_is_packed_as_it_says_is_taken(
     headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
     answer = await bench.ask("POST", "/api/patients", token, data=packed, headers=headers)
     assert answer.status == status, answer.body
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+async def test_a_request_without_a_body_may_name_a_coding(bench: Bench, laboratory: Laboratory, coding: str) -> None:
+    token = await laboratory.user_token(Role.TECHNOLOGIST)
+    answer = await bench.ask("GET", "/api/orders?number=none", token, headers={"Content-Encoding": coding})
+    assert answer.status == 200, answer.body
