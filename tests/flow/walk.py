@@ -20,7 +20,7 @@ from interface.domain.review import ReviewError, ReviewStep
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Actor, IdentifierView
 from interface.driver import registry
-from interface.errors import ApiError, IllegalStep
+from interface.errors import ApiError, IllegalStep, StoreUnavailable
 from interface.flow import order_changes, people, specimens
 from interface.flow.context import LinkContext, register
 from interface.flow.entry import EntryError
@@ -53,7 +53,17 @@ VALUES = {
 ORDERED = ("NA", "K", "CL", "HCO3", "CREA", "AGAP", "EGFR_2021")
 # Quality control is asked for where potassium is concerned; a result may be given out only as it is calculated.
 WALKED = WITH_EGFR.replace('test = "K"\nqc = true\n', 'test = "K"\n')
-REFUSALS = (ReplayError, OrderError, ReviewError, ApiError, IllegalStep, EntryError, MapError, RuleError)
+REFUSALS = (
+    ReplayError,
+    OrderError,
+    ReviewError,
+    ApiError,
+    IllegalStep,
+    EntryError,
+    MapError,
+    RuleError,
+    StoreUnavailable,
+)
 Kind: TypeAlias = tuple[Callable[["Walk"], Coroutine[Any, Any, str]], ...]
 KINDS: tuple[Kind, ...] = (walk_analyzers.STEPS, walk_staff.STEPS, walk_settings.STEPS)
 _LIKELY = (*DO, *[ReviewStep.RELEASE] * 3, ReviewStep.ACCEPT_CHANGE)
@@ -110,6 +120,9 @@ class Walk:
     placed: list[Placed] = field(default_factory=list)
     said: list[list[str]] = field(default_factory=list)  # messages of analyzers
     rules: str = WALKED
+    kinds: tuple[Kind, ...] = KINDS
+    mapped: bool = False  # sodium's code stands for something else
+    rested: bool = False  # the rules, or the switch of a test, are off
     waits: int = 0  # so many steps long what comes is not decided
     count: int = 0
 
@@ -121,7 +134,7 @@ class Walk:
         )  # fmt: skip
         step = self.chance.choice(steps) if len(self.done) > 2 else self._order
         if len(self.done) > 2 and self.chance.random() < 0.4:
-            step = partial(self.chance.choice(self.chance.choice(KINDS)), self)
+            step = partial(self.chance.choice(self.chance.choice(self.kinds)), self)
         try:
             said = await step()
         except REFUSALS as refusal:
@@ -142,7 +155,8 @@ class Walk:
         return self.count
 
     def barcode(self) -> str:
-        return self.chance.choice(list(self.tubes))
+        """Of a tube; mostly of one of the last."""
+        return self.chance.choice(list(self.tubes)[-5 if self.chance.random() < 0.7 else 0 :])
 
     def choices(self, code: str) -> tuple[str, ...]:
         return VALUES.get(code, ("11",))
@@ -152,7 +166,7 @@ class Walk:
         chance = self.chance
         wanted = [row["code"] for row in await self.lab.owner.fetch(_WANTED, barcode)] if chance.random() < 0.9 else []
         codes = [code for code in wanted if code in VALUES] or chance.sample(list(VALUES), chance.randint(1, 4))
-        return {code: chance.choice((VALUES[code][0], *VALUES[code])) for code in codes}
+        return {code: chance.choice((*[VALUES[code][0]] * 4, *VALUES[code])) for code in codes}
 
     def listen(self) -> None:
         """Over all links, with the journal that there is now."""
@@ -179,7 +193,8 @@ class Walk:
     async def _order(self) -> str:
         barcode, chance = f"W{self.number()}", self.chance
         at = _ago(chance) if chance.random() < 0.6 else None
-        tests = tuple(chance.sample(ORDERED, chance.randint(1, 3)))
+        some = tuple(chance.sample(ORDERED, chance.randint(1, 3)))
+        tests = chance.choice((some, some, ("NA", "CL", "HCO3", "AGAP"), ("CREA", "EGFR_2021", "K")))
         patient = NewPatient((IdentifierView("TEST", chance.choice("123")),), "Muster", "Maria", date(1980, 5, 1),
                              Sex.FEMALE)  # fmt: skip
         tube = NewSpecimen(tests, barcode, type=chance.choice(("", "SER")), collected_at=at, received_at=at)
@@ -291,6 +306,8 @@ async def walking_in(lab: Laboratory, seed: int) -> AsyncIterator[Walk]:
     his = Hospital(lab, hospital, lab.intake)
     walk = Walk(lab, his, random.Random(seed), links=[lab.context, second])  # noqa: S311
     walk.listen()
+    for which in range(2):
+        await walk_settings.control(walk, which, "accept", minutes=150)
     try:
         yield walk
     finally:

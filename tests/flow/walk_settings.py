@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ from interface.flow.catalogue import change_interval
 from interface.flow.qc_lots import NewUse
 from interface.flow.qc_sweep import sweep
 from interface.flow.recalculation import recalculate
+from interface.flow.rules import RuleError
 from interface.store import maps
 from interface.store.catalogue_rows import read_intervals
 from interface.store.review import Policy, set_policy
@@ -35,13 +37,15 @@ _STREAMS = "select analyzer_id, test_id, module from lab.qc_stream where organiz
 
 
 async def mapped(walk: Walk) -> str:
-    """Sodium's code stands for something else for a while, or for what it always stood for."""
-    right = Target("NA", "mmol/L")
-    target = walk.chance.choice((right, right, right, Target("K", "mmol/L"), Target("NA", "mg/dL"), Target("")))
+    """Sodium's code stands for something else for a while, and then for what it always stood for."""
+    target = walk.chance.choice((Target("K", "mmol/L"), Target("NA", "mg/dL"), Target("")))
+    if walk.mapped:
+        target = Target("NA", "mmol/L")
     async with walk.lab.database.transaction(walk.lab.organization_id) as connection:
         key = MapKey("generic_lis2", "", LOINC["NA"], "")
         proposal = await map_flow.propose_put(connection, [Wanted(key, target)], await maps.basis(connection), "set")
         await map_flow.commit(connection, walk.lab.director, proposal, "as its sheet says")
+    walk.mapped = not walk.mapped
     walk.lab.worker._catalogues.clear()  # it keeps a catalogue for seconds, and no time passes here
     return f"map NA to {target}"
 
@@ -62,8 +66,11 @@ async def ruled(walk: Walk) -> str:
     """Another revision of the rules, or none for a while."""
     lab, chance = walk.lab, walk.chance
     tests = Switch(Scope.TEST, chance.choice(("NA", "CREA")), "alarm")
-    name = chance.choice(("new", "new", "off", "on", "none"))
+    name = "new" if walk.rested else chance.choice(("new", "off", "on", "none"))
+    walk.rested = name in ("none", "off") and not walk.rested
     if name == "new":
+        with suppress(RuleError):  # it is on
+            await walk.do(lambda at: rules.switch_on(at, lab.director, tests))
         limit = chance.choice(("20", "30", "60"))
         text = walk.rules.replace('limit = "30"', f'limit = "{limit}"')
         await walk.do(lambda at: put_text_in_force(at, lab.director, text))
@@ -80,8 +87,12 @@ async def ruled(walk: Walk) -> str:
 async def controlled(walk: Walk) -> str:
     """A control of potassium on either analyzer."""
     chance = walk.chance
-    which, verdict = chance.randrange(len(walk.analyzers)), chance.choice(("accept", "accept", "warn", "reject"))
-    at = f"{datetime.now(UTC) - timedelta(minutes=chance.choice((0, 0, 15, 45, 120))):%Y%m%d%H%M%S}"
+    which, verdict = chance.randrange(len(walk.analyzers)), chance.choice((*["accept"] * 5, "warn", "reject"))
+    return await control(walk, which, verdict, chance.choice((0, 0, 15, 45, 120)))
+
+
+async def control(walk: Walk, which: int, verdict: str, minutes: int) -> str:
+    at = f"{datetime.now(UTC) - timedelta(minutes=minutes):%Y%m%d%H%M%S}"
     records = message(
         "P|1", "O|1|QC1||^^^K|R||||||Q", f"R|1|^^^{LOINC['K']}|{CONTROLS[verdict]}|mmol/L||N||F||||{at}",
         control=f"Q{walk.number()}",
@@ -131,7 +142,7 @@ async def looked_back(walk: Walk) -> str:
 
 async def policy(walk: Walk) -> str:
     """Whether two people verify."""
-    two = walk.chance.random() < 0.4
+    two = walk.chance.random() < 0.2
     await walk.do(lambda at: set_policy(at, walk.lab.organization_id, Policy("", two, None)))
     return f"two steps {two}"
 
