@@ -84,17 +84,17 @@ def calculate_anew(
     made of calculated results is calculated after them; `siblings` gets what was made.
     """
     made: list[Case] = []
-    due = {rule.name: rule for code in changed for rule in rules.rule_set.of(code).calculations}
+    due = {rule.target: None for code in changed for rule in rules.rule_set.of(code).calculations}
     if waiting:
-        due |= {rule.name: rule for rule in rules.rule_set.calculations if rule.target in waiting}
+        due |= {rule.target: None for rule in rules.rule_set.calculations if rule.target in waiting}
+    of = {target: [rule for rule in rules.rule_set.calculations if rule.target == target] for target in due}
     while due:
-        targets = {rule.target for rule in due.values()}
-        ready = [rule for rule in due.values() if targets.isdisjoint(rule.tests)]
+        ready = [target for target in due if not any(test in due for rule in of[target] for test in rule.tests)]
         if not ready:  # rules that are made of each other: neither is
             break
-        for rule in ready:
-            del due[rule.name]
-            case = _calculation(rule, beside, rules, context, siblings, others)
+        for target in ready:
+            del due[target]
+            case = _calculation(of[target], beside, rules, context, siblings, others)
             if case is None:
                 continue
             case.judged = judge(case, beside, rules, context, siblings, Seen())
@@ -103,28 +103,31 @@ def calculate_anew(
                 continue
             made.append(case)
             if not case.pending:
-                siblings[rule.target] = sibling_of(case, rule.target)
-                due |= {one.name: one for one in rules.rule_set.of(rule.target).calculations}
+                siblings[target] = sibling_of(case, target)
+                due |= {one.target: None for one in rules.rule_set.of(target).calculations}
+                of |= {new: [one for one in rules.rule_set.calculations if one.target == new] for new in due}
     return made
 
 
 def _calculation(
-    rule: Calculation,
+    several: Sequence[Calculation],
     beside: Beside,
     rules: Rules,
     context: DecisionContext,
     siblings: Mapping[str, Sibling],
     others: Sequence[Case],
 ) -> Case | None:
-    """What one rule makes of the specimen's results; None where nothing is to be said, or nothing new."""
-    specimen, test = beside.specimen, context.catalogue.by_code(rule.target)
+    """What the rules of one test make of the specimen's results; None where nothing is to be said, or nothing new. Of
+    several, as one to 400 mg/dL of triglycerides and one beyond, the first that has a result counts."""
+    specimen, test = beside.specimen, context.catalogue.by_code(several[0].target)
     if specimen is None or test is None:
         return None
     item = next((one for one in specimen.items if one.test_id == test.id and one.status not in CLOSED_ITEM), None)
     if item is None or _measured(item, beside.known, others):
         return None
-    version = rules.rule_set.version
-    said = calculate(rule, test, siblings, subject_of(specimen, specimen.type, context), version)
+    version, subject = rules.rule_set.version, subject_of(specimen, specimen.type, context)
+    all_said = [(calculate(rule, test, siblings, subject, version), rule) for rule in several]
+    said, rule = next((one for one in all_said if one[0].value is not None), all_said[0])
     known, gone = next((one for one in beside.known if one.item_id == item.id), None), beside.gone.get(item.id)
     if said.value is None and known is None:
         return None
