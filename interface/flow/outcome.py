@@ -450,10 +450,11 @@ def _waited(case: Case, specimen: SpecimenFacts, by: By, rules: Rules) -> Waited
 def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
     """What follows from the cases beside their versions: follow-ups, and what becomes of other runs."""
     asked: list[FollowUpRow] = []
+    added: set[tuple[str, str]] = set()
     for one in decided:
         for case in one.cases:
             for request in case.requests:
-                asked += _asked(case, request, catalogue)
+                asked += _asked(case, request, catalogue, added)
     return Effects(
         follow_ups=tuple(asked),
         reported=tuple(pair for one in decided for pair in one.reported.items()),
@@ -461,8 +462,9 @@ def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
     )
 
 
-def _asked(case: Case, request: Request, catalogue: Catalogue) -> Iterator[FollowUpRow]:
-    """A reflex adds an item for each of its tests that is not ordered yet; all else runs the item's own test again."""
+def _asked(case: Case, request: Request, catalogue: Catalogue, added: set[tuple[str, str]]) -> Iterator[FollowUpRow]:
+    """A reflex adds an item for each of its tests that is not ordered yet; all else runs the item's own test again.
+    `added`: what was added with it so far, by specimen and test: one measurement is what two rules ask for."""
     specimen, item = case.decision.specimen, case.item
     if item is None or specimen is None:
         return
@@ -475,7 +477,8 @@ def _asked(case: Case, request: Request, catalogue: Catalogue) -> Iterator[Follo
     ordered = {one.test_id for one in specimen.items if one.status not in CLOSED_ITEM}
     for code in request.tests:
         test = catalogue.by_code(code)
-        if test is not None and test.id not in ordered:
+        if test is not None and test.id not in ordered and (specimen.id, test.id) not in added:
+            added.add((specimen.id, test.id))
             rule = request.rule if len(request.tests) == 1 else f"{request.rule}: {code}"
             yield FollowUpRow(
                 uuid7(), kind, case.result_id, rule, request.depth, uuid7(), None, request.reason, UUID(test.id),

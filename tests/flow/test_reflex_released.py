@@ -84,3 +84,21 @@ async def test_what_held_it_since_a_person_had_it_decided_anew_counts_too(databa
         async with lab.database.transaction(lab.organization_id) as connection:
             await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
         assert "MG" in await items(lab)
+
+
+async def test_what_several_rules_add_is_ordered_once(database_url: str) -> None:
+    """One measurement answers all of them; a second item would wait for ever."""
+    more = "".join(
+        f'\n[[reflex]]\nname = "{name}"\ntest = "{test}"\nkind = "reflex"\nadd = ["MG"]\nabove = "2"\nreason = "so"\n'
+        for name, test in (("one", "K"), ("another", "K"), ("of creatinine", "CREA"))
+    )
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + more)
+        order = await lab.order("S-1", "K", "CREA")
+        await lab.send(sent("S-1", {"K": "4.0", "CREA": "3.0"}))
+        await lab.settle()
+        found = await lab.owner.fetch(
+            "select t.code from lab.order_item i join lab.test t on t.id = i.test_id where i.order_id = $1 order by 1",
+            order.id,
+        )
+        assert [row["code"] for row in found] == ["CREA", "K", "MG"]
