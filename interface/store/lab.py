@@ -320,7 +320,7 @@ def read_result(row: Record, audience: Audience) -> ResultView:
     if audience is Audience.STAFF:
         return view
     if view.status in TAKEN_BACK:  # why, is for the laboratory to know
-        return replace(view, **_WITHHELD, held=(), note="")
+        return replace(view, **_WITHHELD, held=(), note="", low=None, high=None, reference="", method="")
     return replace(view, **_WITHHELD) if view.status is ResultStatus.ENTERED_IN_ERROR else view
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from interface.api.fhir.page import find_page
 from interface.domain.views import Audience
-from interface.flow import review
+from interface.flow import review, rules
 from interface.flow.feed import Feed
 from interface.store import changes
 from interface.store.db import Connection
@@ -131,6 +131,24 @@ async def test_a_rerun_that_is_not_reported_completes_its_request_again(database
             statuses += [one["status"] for one in emr.polled["ServiceRequest"].values()]
         assert statuses == ["completed", "active", "completed"]
         assert [one.value for one in await lab.results(Audience.EMR)] == ["140"]
+
+
+async def test_of_what_was_taken_back_nothing_is_seen_that_it_is_held_for_since(database_url: str) -> None:
+    """Its interval was that of the version that is held, which nobody is told of."""
+    async with walking(database_url, 0) as walk:
+        emr, lab = Emr(Audience.EMR_PRELIMINARY), walk.lab
+        await walk.do(lambda at: rules.deactivate(at, lab.director, "default", "doubt"))
+        await lab.order("S1", "NA")
+        for control, value in (("C1", "128"), ("C2", "")):
+            await lab.send(sent("S1", {"NA": value}, control=control, patient=""))
+            await lab.settle()
+            await emr.look(walk)
+            [one] = await lab.results()
+            if value:
+                await walk.do(lambda at, id=one.id: review.hold(at, lab.director, id, "odd"))  # type: ignore[misc]
+                await emr.look(walk)
+        assert (one.version, one.value) == (3, "")
+        assert [shown["status"] for shown in emr.told["Observation"].values()] == ["registered"]
 
 
 @SEEDS
