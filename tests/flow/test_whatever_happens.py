@@ -23,11 +23,13 @@ SEEN = RELEASED | {ResultStatus.ENTERED_IN_ERROR}
 _RUNS = "lab.order_item i join lab.result r on r.order_item_id = i.id"
 _LIVE = "r.status not in ('cancelled', 'entered-in-error')"
 _RELEASED = "r.status in ('final', 'corrected', 'amended')"
+# A person may leave what is released as it is, whatever is calculated now.
+_LEFT = "exists (select from lab.result_version w where w.result_id = a.id and w.actor_kind = 'user')"
 _AWAITED = "exists (select from lab.follow_up f where f.order_item_id = i.id and f.state in ('requested', 'sent'))"
 _INPUT = """(select v.number from lab.result r join lab.result_version v on v.id = r.version_id
     where r.specimen_id = a.specimen_id and v.test_code = '{code}' and r.reportable and {released}
     order by r.id limit 1)"""
-_WORDS = {"runs": _RUNS, "live": _LIVE, "released": _RELEASED, "awaited": _AWAITED} | {
+_WORDS = {"runs": _RUNS, "live": _LIVE, "released": _RELEASED, "awaited": _AWAITED, "left": _LEFT} | {
     code: _INPUT.format(code=code, released=_RELEASED) for code in ("NA", "CL", "HCO3", "CREA")
 }
 # Each finds what must not be.
@@ -61,7 +63,8 @@ NEVER = {
         select from lab.result r where {released} and r.held <> '{{}}'""",
     "an anion gap is released of other values than those that are": """
         select from lab.result a join lab.result_version g on g.id = a.version_id where g.test_code = 'AGAP'
-        and a.origin = 'calculation' and g.actor_kind <> 'user' and a.pending_version_id is null and a.reportable
+        and a.origin = 'calculation' and not {left} and g.actor_kind <> 'user' and a.pending_version_id is null
+        and a.reportable
         and a.status in ('final', 'corrected', 'amended') and abs({NA} - {CL} - {HCO3} - g.number) >= 1""",
     "a filtration rate is released of another creatinine, or of another person, than is known": """
         select from lab.result a join lab.result_version g on g.id = a.version_id
@@ -71,7 +74,7 @@ NEVER = {
             extract(year from age(a.effective_at, p.birth_date)) as age) w
         where g.test_code = 'EGFR_2021' and g.number is not null and a.origin = 'calculation' and a.reportable
         and a.status in ('final', 'corrected', 'amended') and a.pending_version_id is null
-        and g.actor_kind <> 'user' and w.crea is not null and (p.sex = 'unknown' or abs(g.number - 142
+        and g.actor_kind <> 'user' and not {left} and w.crea is not null and (p.sex = 'unknown' or abs(g.number - 142
             * least(w.crea / w.k, 1) ^ w.e * greatest(w.crea / w.k, 1) ^ -1.2 * 0.9938 ^ w.age
             * case p.sex when 'female' then 1.012 else 1 end) > 1.5)""",
     "a message that was acknowledged waits for nobody": """
