@@ -30,13 +30,17 @@ from interface.store.versions import last_version, was_preliminary
 
 @dataclass(frozen=True, slots=True)
 class SpecimenRow:
-    """A specimen of an order that exists, with the tests ordered on it; `wanted_ids`: without those cancelled since."""
+    """A specimen of an order that exists, with the tests ordered on it, wherever they are measured; `wanted_ids`:
+    without those cancelled since; `placed_ids`: those that the order's number stands for. `at_first`: none of the order
+    is older."""
 
     barcode: str
     type: str
     collected_at: datetime | None
     test_ids: frozenset[UUID]
     wanted_ids: frozenset[UUID]
+    placed_ids: frozenset[UUID]
+    at_first: bool
     container: str = ""
     time_point_min: int | None = None
 
@@ -134,22 +138,30 @@ async def order_specimen_ids(connection: Connection, order_id: UUID) -> list[UUI
     return [row["id"] for row in rows]
 
 
-async def order_specimens(connection: Connection, order_id: UUID) -> list[SpecimenRow]:
-    """An order's specimens in the order in which they were made."""
-    rows = await connection.fetch(
-        """
-        select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
-               array_remove(array_agg(i.test_id), null) as test_ids,
-               array_remove(array_agg(i.test_id) filter (where i.status <> 'cancelled'), null) as wanted_ids
-        from lab.specimen s left join lab.order_item i on i.specimen_id = s.id
-        where s.order_id = $1 and s.parent_id is null group by s.id order by s.id
-        """,
-        order_id,
-    )
-    return [
-        SpecimenRow(**dict(row.items()) | {of: frozenset(row[of] or ()) for of in ("test_ids", "wanted_ids")})
-        for row in rows
-    ]
+_SPECIMENS = """
+with recursive part (of, id) as (
+    select id, id from lab.specimen where order_id = $1 and parent_id is null
+    union all select part.of, s.id from part join lab.specimen s on s.parent_id = part.id
+)
+select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
+       s.created_at = min(s.created_at) over () as at_first,
+       array_remove(array_agg(i.test_id), null) as test_ids,
+       array_remove(array_agg(i.test_id) filter (where i.status <> 'cancelled'), null) as wanted_ids,
+       array_remove(array_agg(i.test_id) filter (where exists (
+           select from lab.placer_item w join lab.placer_order p on p.id = w.placer_order_id
+            where w.order_item_id = i.id and p.number = $2 and p.authority = $3)), null) as placed_ids
+from part join lab.specimen s on s.id = part.of
+left join lab.order_item i on i.specimen_id = part.id
+group by s.id order by s.id
+"""
+
+
+async def order_specimens(connection: Connection, order_id: UUID, number: str, authority: str) -> list[SpecimenRow]:
+    """An order's specimens in the order in which they were made, aliquots as what they were parted from. The number is
+    one of the order's."""
+    rows = await connection.fetch(_SPECIMENS, order_id, number, authority)
+    of_tests = ("test_ids", "wanted_ids", "placed_ids")
+    return [SpecimenRow(**dict(row.items()) | {of: frozenset(row[of] or ()) for of in of_tests}) for row in rows]
 
 
 async def known_barcodes(connection: Connection, barcodes: Iterable[str], open_only: bool) -> frozenset[str]:

@@ -19,8 +19,8 @@ from interface.domain.specimens import RejectReason
 from interface.domain.states import SPECIMEN_STATUS, SpecimenState
 from interface.domain.views import Actor, ActorKind, Audience, OrderView, SpecimenView
 from interface.errors import ApiError, IllegalStep
-from interface.flow import review, specimens
-from interface.flow.orders import NewSpecimen
+from interface.flow import order_changes, review, specimens
+from interface.flow.orders import NewSpecimen, create_order
 from interface.flow.problems import OrderError
 from interface.flow.specimens import Rejected
 from interface.store import lab
@@ -260,6 +260,42 @@ async def test_what_is_recollected_is_expected_once_more(laboratory: Laboratory)
     assert again.barcode != done.specimen.barcode
     assert await items(laboratory, made) == [("GLU", "rejected"), ("GLU", "requested")]
     assert await events(laboratory, again.id) == [("create", "expected")]
+
+
+async def _recollected(laboratory: Laboratory, made: OrderView) -> None:
+    one = specimen_of(made)
+    for _ in range(2):
+        done: Rejected = await do(laboratory, specimens.reject, one, RejectReason.CLOTTED, recollect=True)
+        assert done.again is not None
+        one = done.again.id
+
+
+async def _parted(laboratory: Laboratory, made: OrderView) -> None:
+    await do(laboratory, specimens.receive, specimen_of(made))
+    part: SpecimenView = await do(laboratory, specimens.aliquot, specimen_of(made), tests=["HGB"])
+    await do(laboratory, specimens.aliquot, part.id, tests=["HGB"])
+
+
+async def _added_to(laboratory: Laboratory, made: OrderView) -> None:
+    """As a reflex does."""
+    await do(laboratory, order_changes.add, made.id, ["GLU"], specimen_id=specimen_of(made))
+
+
+@pytest.mark.parametrize("step", [_recollected, _parted, _added_to])
+async def test_an_order_that_is_said_again_is_the_same_whatever_the_laboratory_did_with_its_specimen(
+    laboratory: Laboratory, step: Callable[[Laboratory, OrderView], Awaitable[None]]
+) -> None:
+    """It was refused as of other specimens and tests: whoever had no answer believed that nothing was ordered."""
+    new = order("CBC", placer_number="EMR-1")
+    made = await laboratory.order(new)
+    await step(laboratory, made)
+    assert (await laboratory.order(new)).id == made.id
+    async with transaction(laboratory) as connection:
+        same = await create_order(connection, laboratory.technologist, new, if_none=True)
+    assert same.id == made.id
+    for other in (NewSpecimen(("HGB",)), NewSpecimen(("CBC", "GLU"), type="UR")):
+        with pytest.raises(OrderError, match="specimens and tests"):
+            await laboratory.order(replace(new, specimens=(other,)))
 
 
 async def test_a_reason_is_one_of_the_list_and_other_is_explained(laboratory: Laboratory) -> None:
