@@ -91,11 +91,11 @@ class Beside:
         """Begin all that goes on beside. Raises LaboraError when a process of the API does not start."""
         if self.servers is not None:  # analyzers first: a server takes a second to be there
             await self.servers.start(self._settings.api.workers)
-        owned, links, database, server = self._owned, self._links, self._database, self._server
+        owned, database, server = self._owned, self._database, self._server
         beside = [owned.run(), owned.close_lost(), self._sealer.run(), self._feed.run(lambda: owned.organizations)]
         beside.append(_watch_machine(owned, database, self._alerts))
         if Role.LINKS in self._roles:
-            beside += _beside_links(links, server)
+            beside += _beside_links(owned, server)
         if Role.WORKERS in self._roles:
             beside += _beside_work(owned, self._settings, server)
             beside += [tell(self._settings, database, self._audit, self._feed), self._alerts.run()]
@@ -145,14 +145,14 @@ async def _nothing() -> None:
     return
 
 
-def _beside_links(links: Links, server: EmbeddedPostgres | None) -> list[Coroutine[Any, Any, None]]:
+def _beside_links(owned: Ownership, server: EmbeddedPostgres | None) -> list[Coroutine[Any, Any, None]]:
     """What goes on where links are served."""
-    database = links.database
+    links, database = owned.links, owned.links.database
     return [
         keep_wire_log(links.settings, server, links.wire_log),
         watch_work(database),
         watch_dispatches(database, lambda: _seen(links)),
-        LinkWatch(database, lambda: _ups(links)).run(),
+        LinkWatch(database, lambda: _ups(owned)).run(),
     ]
 
 
@@ -179,16 +179,19 @@ def _beside_work(
 
 def _ready(owned: Ownership) -> Readiness:
     links = owned.links
-    down = [status for status in links.supervisor.statuses() if not status.up]
+    down = [status.id for status in links.supervisor.statuses() if not status.up]
+    down += [context.name for context in owned.unsealed]
     stored = owned.membership.valid and all(journal.available for journal in links.journals.values())
     text = "the database is not available" if not stored else f"{len(down)} links are not up" if down else ""
     text = text or ("standing by: another daemon has the links" if owned.waits else "")
     return Readiness(stored, not down, text, owned.active)
 
 
-def _ups(links: Links) -> list[LinkUp]:
+def _ups(owned: Ownership) -> list[LinkUp]:
+    links = owned.links
     by_name = {context.name: context for context in links.contexts}
-    return [
+    unsealed = "what it was receiving when the daemon ended cannot be sealed: see the log"
+    return [LinkUp(context.organization_id, context.name, False, unsealed) for context in owned.unsealed] + [
         LinkUp(by_name[link.id].organization_id, link.id, link.up, link.fault)
         for link in links.supervisor.statuses()
         if link.id in by_name  # while SIGHUP is at work, it may be one that goes

@@ -145,7 +145,7 @@ class Links:
     async def reload(self) -> None:
         """SIGHUP: put the links of the configuration file into force; the others' connections are not touched.
 
-        A file that cannot be used changes nothing. Never raises: the daemon goes on with what it has.
+        A file that cannot be used changes nothing, nor does an error, which is raised where it is a fault of ours.
         """
         before = self.contexts, self._specs, dict(self._by_id)
         try:
@@ -154,11 +154,13 @@ class Links:
             if self.taking is not None:
                 await self.taking()
             await self.set_worklists()
-        except LaboraError as error:
+        except Exception as error:
             # Else the worker read by what is not in force, and all of it came with the next lease that is taken. Also
             # where it is a ConfigError: the leases' connection is made anew, and its login may be refused by now.
             self.contexts, self._specs, known = before
             self._by_id.update(known)
+            if not isinstance(error, LaboraError):
+                raise
             if isinstance(error, ConfigError):
                 problems = [str(problem) for problem in error.problems]
                 log.error("configuration has problems; nothing was changed", action="daemon.configuration",

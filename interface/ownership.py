@@ -21,6 +21,7 @@ import structlog
 from interface import __version__
 from interface.errors import LaboraError, StoreError
 from interface.flow import waking
+from interface.flow.context import LinkContext
 from interface.links import Links
 from interface.settings import Address, Role, Settings
 from interface.store import leases, place
@@ -74,9 +75,10 @@ class Ownership:
         self._standby, self._drain_s = settings.standby.enabled, settings.limits.drain_s
         self.work: set[UUID] = set()  # the organizations for which it decides
         self._mine: dict[UUID, UUID] = {}  # links whose leases it has, with their organizations
-        self._unsealed: set[UUID] = set()  # it has the lease, and what was being received is not sealed yet
+        self._unsealed: dict[UUID, UUID] = {}  # it has the lease, and what was being received is not sealed yet
         self._undecided: set[UUID] = set()  # it has the lease, and the worker does not know yet
         self._decides = False  # the worker is there
+        self._failing: set[UUID] = set()  # organizations whose links could not be taken up at the last try
         self.turn = asyncio.Lock()  # who changes which links are served
         self._woken = asyncio.Event()
         self._open = True
@@ -99,12 +101,17 @@ class Ownership:
     @property
     def waits(self) -> bool:
         """Whether it stands by: another has links that it would serve."""
-        return bool(self._missing())
+        return not self._unsealed.keys() >= self._absent()
+
+    @property
+    def unsealed(self) -> list[LinkContext]:
+        """The links that are its own and are not served: what was being received over them cannot be sealed."""
+        return [one for one in self.links.contexts if one.link_id in self._unsealed]
 
     @property
     def active(self) -> bool:
         """Whether it serves all links of its configuration."""
-        return Role.LINKS in self._roles and self._open and not self.membership.lost.is_set() and not self.waits
+        return Role.LINKS in self._roles and self._open and not self.membership.lost.is_set() and not self._absent()
 
     async def begin(self) -> None:
         """Take what is free. Without a standby all of it must be: who was killed is waited for. Raises LaboraError."""
@@ -131,7 +138,7 @@ class Ownership:
 
     def _whose(self) -> str:
         names = sorted({one.name for one in self.membership.others if Role.LINKS in one.roles})
-        missing = sum(map(len, self._missing().values()))
+        missing = len(self._absent() - self._unsealed.keys())
         return f"{missing} links are served by another daemon ({', '.join(names) or 'unknown'})"
 
     async def run(self) -> None:
@@ -194,25 +201,44 @@ class Ownership:
                     found.setdefault(one.organization_id, []).append(one.link_id)
         return found
 
+    def _absent(self) -> set[UUID]:
+        return {link_id for some in self._missing().values() for link_id in some}
+
     async def take(self) -> None:
-        """Take what is free of what this daemon would have; links can be opened afterwards. Raises StoreError."""
+        """Take what is free of what this daemon would have; links can be opened afterwards. Raises StoreError.
+
+        What cannot be taken up of one organization (a row that is damaged) keeps no other's links closed: it is tried
+        again each time."""
         missing = self._missing()
         undecided = {one.organization_id for one in self.links.contexts if Role.WORKERS in self._roles} - self.work
         if not missing and not undecided:
             return
         wanted = [(one, missing.get(one, []), one in undecided) for one in sorted(missing.keys() | undecided)]
         taken = await self.membership.take(wanted)
-        for organization_id, links, _ in wanted:
-            self._unsealed.update(taken.keys() & set(links))
-            if mine := self._unsealed.intersection(links):
-                await self.links.journals[organization_id].recover(mine)
-                self._mine.update(dict.fromkeys(mine, organization_id))
-                self._unsealed -= mine
+        for organization_id, links, _ in wanted:  # all, before anything fails: what it has it is given once
+            self._unsealed.update(dict.fromkeys(taken.keys() & set(links), organization_id))
             if organization_id in taken:
                 self._undecided.add(organization_id)
-            if self._decides and organization_id in self._undecided:
-                await self._take_on(organization_id)
+        for organization_id, links, _ in wanted:
+            try:
+                await self._take_up(organization_id, self._unsealed.keys() & set(links))
+            except Exception as error:
+                if organization_id not in self._failing:
+                    self._failing.add(organization_id)
+                    log.error("an organization's links are not taken up; it is tried again", action="lease.recover",
+                              organization_id=str(organization_id), error=type(error).__name__)  # fmt: skip
+            else:
+                self._failing.discard(organization_id)
         self.links.serves = set(self._mine) if self._open else set()
+
+    async def _take_up(self, organization_id: UUID, links: set[UUID]) -> None:
+        if links:
+            await self.links.journals[organization_id].recover(links)
+            self._mine.update(dict.fromkeys(links, organization_id))
+            for link_id in links:
+                del self._unsealed[link_id]
+        if self._decides and organization_id in self._undecided:
+            await self._take_on(organization_id)
 
     async def _take_on(self, organization_id: UUID) -> None:
         await self.links.worker.take_on([organization_id], await self._of_others(organization_id))
@@ -221,11 +247,11 @@ class Ownership:
 
     async def _give_back(self) -> None:
         """Let others have what this daemon serves no more. Raises StoreError."""
-        await self._return(self._mine.keys() - {one.link_id for one in self.links.contexts})
+        await self._return((self._mine | self._unsealed).keys() - {one.link_id for one in self.links.contexts})
 
     async def end_links(self) -> None:
         """The links are closed, in order: another may open them. Never raises."""
-        await self._returned(set(self._mine))
+        await self._returned({*self._mine, *self._unsealed})
 
     async def end_work(self) -> None:
         """Nothing is decided any more: another may. Never raises."""
@@ -241,11 +267,12 @@ class Ownership:
     async def _return(self, ids: set[UUID]) -> None:
         by_organization: dict[UUID, list[UUID]] = {}
         for id in ids:
-            by_organization.setdefault(self._mine.get(id, id), []).append(id)
+            by_organization.setdefault((self._mine | self._unsealed).get(id, id), []).append(id)
         for organization_id, some in by_organization.items():
             await self.membership.give_back(organization_id, some)
         for id in ids:
             self._mine.pop(id, None)
+            self._unsealed.pop(id, None)
             self.work.discard(id)
             self._undecided.discard(id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from interface.ops.alert_watch import LinkHeard, looks
 from interface.ownership import Ownership
 from interface.settings import AlertSettings
 from interface.store.db import Database
+from interface.store.journal import Journal
 from interface.store.membership import Membership
 from tests.cluster import owner_of
 from tests.conftest import FOUNDED
@@ -153,10 +154,23 @@ async def _backlog(url: str) -> dict[Subject, str]:
     return dict(next(iter(found.values())))
 
 
-@pytest.mark.parametrize("broken", ["give_back", "set_worklists"])
+REMOVED, ADDED = "a link that is removed", "a link that is added"
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "error", "change"),
+    [
+        (Membership, "give_back", StoreUnavailable("away for a moment"), REMOVED),
+        (Links, "set_worklists", StoreUnavailable("away for a moment"), ADDED),
+        (Links, "set_worklists", asyncpg.DataCorruptedError("a damaged page"), ADDED),
+        (Journal, "recover", asyncpg.DataCorruptedError("a damaged page"), REMOVED),
+    ],
+    ids=["not given back", "not taken over", "a fault", "never sealed"],
+)
 async def test_a_link_that_is_served_no_more_is_another_s_whatever_the_database_did_in_that_moment(
-    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
+    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: type[object], name: str, error: Exception,
+    change: str,
+) -> None:  # fmt: skip
     """Its lease stayed with who had served it, or had taken it for a reload that came to nothing: no daemon served it
     until that one was started anew."""
     texts = {
@@ -168,23 +182,30 @@ async def test_a_link_that_is_served_no_more_is_another_s_whatever_the_database_
         name: DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
         for name, port in zip("ab", free_ports(2), strict=True)
     }
-    of, name = (Membership, "give_back") if broken == "give_back" else (Links, "set_worklists")
     real, away = getattr(of, name), asyncio.Event()
+    never = of is Journal
 
     async def gone(self: object, *arguments: object) -> None:
         if away.is_set():
-            away.clear()
-            raise StoreUnavailable("away for a moment")
+            if not never:
+                away.clear()
+            raise error
         await real(self, *arguments)
 
     monkeypatch.setattr(of, name, gone)
     both = heads["a"] + texts["a"] + texts["b"]
-    files["a"].write_text(both if broken == "give_back" else heads["a"] + texts["a"])
+    files["a"].write_text(both if change == REMOVED and not never else heads["a"] + texts["a"])
     async with started(config.load(files["a"], {})) as a:
-        files["a"].write_text(heads["a"] + texts["a"] if broken == "give_back" else both)
         away.set()
-        await a.reload()
-        assert not away.is_set() and "b" not in a.links
+        if never:  # it is taken, and what was being received over it is not sealed
+            files["a"].write_text(both)
+            await a.reload()
+        files["a"].write_text(heads["a"] + texts["a"] if change == REMOVED else both)
+        with suppress(type(error)):
+            await a.reload()
+        assert never or not away.is_set()
+        assert "b" not in a.links
         files["b"].write_text(heads["b"] + theirs)
+        away.clear()
         async with started(config.load(files["b"], {})) as b:
             await eventually(lambda: _true([1] if "b" in b.links else []))

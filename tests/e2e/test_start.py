@@ -9,14 +9,18 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from interface import daemon
 from interface.daemon import started
+from interface.flow import link_watch
+from interface.flow.actors import create_organization
 from interface.settings import Address, Transport, TransportType
+from interface.store.db import Database
 from tests.bench.yardstick import free_port
 from tests.cluster import owner_of
 from tests.conftest import FOUNDED
-from tests.e2e.daemon import eventually, link, settings
+from tests.e2e.daemon import eventually, get, link, settings
 from tests.e2e.standby import Analyzer
 
 # The heaviest of what the API, the worker and a hospital's orders need.
@@ -69,5 +73,61 @@ async def test_links_acknowledge_before_the_rest_is_there_and_it_is_decided_then
                 return found == 1
 
             assert await eventually(decided)
+    finally:
+        await owner.close()
+
+
+DAMAGED = """
+create function lab.damaged() returns trigger language plpgsql as $$ begin
+    if current_setting('labora.org') = '{organization}' then
+        raise exception 'invalid page in block 7' using errcode = 'XX001';
+    end if;
+    return null;
+end $$;
+create trigger damaged before update on lab.message for each statement execute function lab.damaged();
+"""
+
+
+async def test_a_laboratory_whose_cut_transmissions_cannot_be_sealed_keeps_no_other_from_its_analyzers(
+    founded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start ended there, each time: with a page that is damaged in one laboratory, no analyzer of any had an
+    answer. It says that the link is down, and opens it as soon as it can."""
+    monkeypatch.setattr(link_watch, "START_LOOKS", 0)
+    monkeypatch.setattr(link_watch, "WATCH_S", 0.02)
+    database = Database(founded_url)
+    await create_organization(database, "other")
+    first = await database.find_organization(FOUNDED)
+    await database.close()
+    owner = await asyncpg.connect(owner_of(founded_url))
+    try:
+        await owner.execute(DAMAGED.format(organization=first))
+        own = (
+            link("first", TransportType.MLLP_LISTEN, "generic_hl7", FOUNDED),
+            link("second", TransportType.MLLP_LISTEN, "generic_hl7", "other"),
+        )
+        with capture_logs() as logs:
+            async with started(replace(settings(tmp_path, founded_url), links=own)) as daemon:
+                assert sorted(daemon.links) == ["second"]
+                status, said = await get(daemon.api, "/ready")
+                assert (status, "1 links are not up" in said) == (503, True), said
+                analyzer = Analyzer((daemon.links["second"],), "E")
+                await analyzer.send()
+                await analyzer.close()
+                assert len(analyzer.acknowledged) == 1
+
+                async def told() -> bool:
+                    note = "select note from lab.alert where kind = 'link_down' and subject = 'first'"
+                    return "cannot be sealed" in (await owner.fetchval(note) or "")
+
+                await eventually(told)
+                await owner.execute("drop trigger damaged on lab.message")
+
+                async def opened() -> bool:
+                    return "first" in daemon.links
+
+                await eventually(opened)
+                assert (await get(daemon.api, "/ready"))[0] == 200
+        assert [one["action"] for one in logs].count("lease.recover") == 1, "not each second"
     finally:
         await owner.close()
