@@ -30,7 +30,7 @@ from interface.store.alerts import AlertEvent, AlertView, SilenceView
 from interface.store.db import Connection
 
 LONGEST_SILENCE: Final = timedelta(days=31)
-MOST_PARKED: Final = 100  # messages that could not be decided, of which alerts stand
+MOST_PARKED: Final = 100  # alerts of messages that could not be decided, to which nobody has seen yet
 
 
 def watch_actor(organization_id: UUID) -> Actor:
@@ -58,8 +58,9 @@ async def enter(
 
 async def parked(connection: Connection, organization_id: UUID, message_id: UUID, link: str, why: str) -> None:
     """A message could not be decided, and what it says is in no list of results: somebody is told of each, also where
-    another has waited for long. Not of thousands, which a driver that stumbles over everything leaves."""
-    if len(await store.standing(connection, AlertKind.PARKED)) < MOST_PARKED:
+    another has waited for long. Not of thousands, which a driver that stumbles over everything leaves, until somebody
+    has seen to those that stand: some stand for ever, as of a link that is gone."""
+    if await store.unseen(connection, AlertKind.PARKED) < MOST_PARKED:
         await enter(
             connection, organization_id, AlertKind.PARKED, Subject("message", str(message_id)), f"{link}: {why}"
         )

@@ -12,7 +12,7 @@ from interface.domain.alerts import AlertKind, Subject, threshold
 from interface.domain.facts import QcState
 from interface.domain.hours import read_hours, working_s
 from interface.domain.roster import Roster
-from interface.flow import qc_plans
+from interface.flow import alerting, qc_plans
 from interface.settings import AlertSettings, Content
 from interface.store import alert_conditions as conditions
 from interface.store import alerts as store
@@ -46,7 +46,7 @@ def looks(
     return (
         _of(AlertKind.BACKLOG, lambda connection: _backlog(connection, organization_id, alerts, links, now)),
         _of(AlertKind.LINK_SILENT, lambda connection: _silent(connection, roster, links, now)),
-        _of(AlertKind.PARKED, _parked),
+        lambda connection: _parked(connection, organization_id),
         _of(AlertKind.CRITICAL_UNTOLD, lambda connection: _criticals(connection, alerts)),
         _of(AlertKind.DISPATCH, _dispatch),
         _of(AlertKind.DELIVERY, _deliveries),
@@ -105,9 +105,12 @@ async def _silent(connection: Connection, roster: Roster, links: Sequence[LinkHe
     return found
 
 
-async def _parked(connection: Connection) -> Found:
-    """Who parks one says so; here it is over once it was decided all the same."""
-    return {Subject("message", str(id)): "" for id in await conditions.still_parked(connection)}
+async def _parked(connection: Connection, organization_id: UUID) -> Mapping[AlertKind, Found]:
+    """Who parks a message enters the alert, and may do so at any moment: here those are over that were decided since,
+    and no other."""
+    for id in await conditions.parked_no_more(connection):
+        await alerting.recover(connection, organization_id, AlertKind.PARKED, Subject("message", id))
+    return {}
 
 
 def note_of(content: Content, order_number: str, test: str) -> str:

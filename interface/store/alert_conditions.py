@@ -89,13 +89,15 @@ async def refused_work(connection: Connection) -> dict[str, int]:
     return {row["analyzer"]: row["number"] for row in rows}
 
 
-async def still_parked(connection: Connection) -> list[UUID]:
-    """Of the messages of which an alert stands that they could not be decided, those that are not."""
+async def parked_no_more(connection: Connection) -> list[str]:
+    """Of the messages of which an alert stands that they could not be decided, those that were since. By one statement:
+    who parks one says so in the transaction that does."""
     rows = await connection.fetch(
-        """select m.id from lab.alert a join lab.message m on m.id = a.subject::uuid
-            where a.kind = 'parked' and a.thing = 'message' and a.recovered_at is null and m.settled = 'parked'"""
+        """select a.subject from lab.alert a
+            where a.kind = 'parked' and a.thing = 'message' and a.recovered_at is null and not exists (
+                select from lab.message m where m.id = a.subject::uuid and m.settled = 'parked')"""
     )
-    return [row["id"] for row in rows]
+    return [row["subject"] for row in rows]
 
 
 async def untold_criticals(connection: Connection, limit: int = 500) -> list[UntoldCritical]:

@@ -113,6 +113,15 @@ async def standing(connection: Connection, kind: AlertKind) -> set[Subject]:
     return {Subject(row["thing"], row["subject"]) for row in rows}
 
 
+async def unseen(connection: Connection, kind: AlertKind) -> int:
+    """How many alerts of a kind stand to which nobody has said that they see to it."""
+    found: int = await connection.fetchval(
+        "select count(*) from lab.alert where kind = $1 and recovered_at is null and acknowledged_at is null",
+        kind.value,
+    )
+    return found
+
+
 async def told(connection: Connection) -> set[tuple[AlertKind, Subject]]:
     """Of what alerts stand of which people were told, or are to be by a message that is there."""
     rows = await connection.fetch(
