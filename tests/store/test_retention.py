@@ -175,6 +175,36 @@ async def test_a_month_of_which_all_must_stay_is_left_where_it_is(lab: Laborator
     assert [one.why for one in await swept(lab, only)] == ["all of it must stay"]
 
 
+async def test_a_month_of_which_much_must_stay_is_not_moved_either(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold on one laboratory, and another beside it of which the month may go: all that is held was moved, while
+    every link of both waited."""
+    monkeypatch.setattr(retention, "MOST_MOVED", 0)
+    held, gone = await result(lab, "A"), await result(lab, "B", patient="P-2")
+    for each in (held, gone):
+        await release(lab, each)
+    number = await lab.owner.fetchval(
+        "select number from lab.lab_order o join lab.specimen s on s.order_id = o.id where s.barcode = 'A'"
+    )
+    kept = await hold(lab, HoldKind.ORDER, number)
+    where = "select distinct tableoid::regclass::text from lab.frame where message_id = $1"
+    at = await lab.owner.fetchval(where, held)
+    only = RetentionSettings(1, 0, 0, 0, 0, 0)
+    planned = await swept(lab, only, dry_run=True)
+    assert await swept(lab, only) == planned
+    assert [(one.rows > 0, one.kept > 0, one.why) for one in planned] == [(True, True, "")]
+    assert await frames(lab) == {held} and await lab.owner.fetchval(where, held) == at
+    told = await lab.owner.fetchval("select detail from lab.audit_event where action = 'delete'")
+    assert (int(told["rows"]), int(told["kept"])) == (planned[0].rows, planned[0].kept)
+    assert [one.why for one in await swept(lab, only)] == ["all of it must stay"]
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await holds.remove(connection, lab.director, kept, "settled out of court")
+    await swept(lab, only)
+    assert await frames(lab) == set()
+    assert await lab.owner.fetchval("select to_regclass($1) is null", at)
+
+
 async def test_a_run_takes_one_month_however_far_the_clock_is_ahead(lab: Laboratory) -> None:
     older, newer = await result(lab, "A"), await result(lab, "B", patient="P-2")
     for each in (older, newer):
