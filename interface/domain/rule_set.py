@@ -6,6 +6,7 @@ a person. A revision never changes, so what is asked of it per result is compute
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -61,6 +62,8 @@ class RuleSet:
     qc_exempt: bool = field(init=False, default=False, compare=False, repr=False)  # needs no quality control
     no_critical: bool = field(init=False, default=False, compare=False, repr=False)  # has no critical limits
     released: Verdict = field(init=False, default=NOTHING, compare=False, repr=False)
+    # Of each calculated test all that it is made of, with what that is made of.
+    made_of: Mapping[str, frozenset[str]] = field(init=False, default_factory=dict, compare=False, repr=False)
     _by_test: dict[str, RuleSet] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class RuleSet:
         object.__setattr__(self, "looks_back", looks_back)
         object.__setattr__(self, "qc_exempt", any(one.qc for one in self.exemptions))
         object.__setattr__(self, "no_critical", any(one.no_critical for one in self.exemptions))
+        object.__setattr__(self, "made_of", _made_of(self.calculations))
         object.__setattr__(self, "checks", tuple(check for name, check in CHECKS.items() if getattr(self, name)))
 
     def of(self, test: str) -> RuleSet:
@@ -98,14 +102,25 @@ class RuleSet:
         return frozenset((*made, *asked, *indices)) - self.tests()
 
     def never_made(self) -> list[str]:
-        """What reflexes add and nothing would make: a calculation is made with what comes after its order."""
+        """What reflexes add and nothing would make: a calculation is made with what comes after its order. And what is
+        calculated of itself, by whatever is between."""
         targets = {one.target for one in self.calculations}
-        return [
+        circles = [f"{code} is calculated of itself" for code, tests in self.made_of.items() if code in tests]
+        return circles + [
             f"reflex {one.name} adds {code}, which is calculated: order it beside what it is made of"
             for one in self.reflexes
             for code in one.add
             if code in targets
         ]
+
+
+def _made_of(calculations: Iterable[Calculation]) -> dict[str, frozenset[str]]:
+    made: dict[str, frozenset[str]] = {}
+    for one in calculations:
+        made[one.target] = made.get(one.target, frozenset()).union(one.tests)
+    for _ in made:  # each time what is one step further off
+        made = {target: tests.union(*(made.get(test, ()) for test in tests)) for target, tests in made.items()}
+    return made
 
 
 SECTIONS = ("deltas", "indices", "ranges", "consistency", "calculations", "reflexes", "rules", "linked", "exemptions")

@@ -84,17 +84,20 @@ def calculate_anew(
     made of calculated results is calculated after them; `siblings` gets what was made.
     """
     made: list[Case] = []
+    calculations, made_of = rules.rule_set.calculations, rules.rule_set.made_of
     due = {rule.target: None for code in changed for rule in rules.rule_set.of(code).calculations}
     if waiting:
-        due |= {rule.target: None for rule in rules.rule_set.calculations if rule.target in waiting}
-    of = {target: [rule for rule in rules.rule_set.calculations if rule.target == target] for target in due}
+        due |= {rule.target: None for rule in calculations if rule.target in waiting}
+    done: set[str] = set()
     while due:
-        ready = [target for target in due if not any(test in due for rule in of[target] for test in rule.tests)]
-        if not ready:  # rules that are made of each other: neither is
+        ready = [target for target in due if due.keys().isdisjoint(made_of[target] - {target})]
+        if not ready:  # tests that are made of each other: neither is
             break
         for target in ready:
             del due[target]
-            case = _calculation(of[target], beside, rules, context, siblings, others)
+            done.add(target)
+            several = [rule for rule in calculations if rule.target == target]
+            case = _calculation(several, beside, rules, context, siblings, others)
             if case is None:
                 continue
             case.judged = judge(case, beside, rules, context, siblings, Seen())
@@ -104,8 +107,8 @@ def calculate_anew(
             made.append(case)
             if not case.pending:
                 siblings[target] = sibling_of(case, target)
-                due |= {one.target: None for one in rules.rule_set.of(target).calculations}
-                of |= {new: [one for one in rules.rule_set.calculations if one.target == new] for new in due}
+                of_it = rules.rule_set.of(target).calculations
+                due |= {one.target: None for one in of_it if one.target not in done}
     return made
 
 
