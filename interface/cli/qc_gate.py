@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _STREAMS = ("analyzer", "module", "test", "state", "since", "last_ok_at", "expires_at", "due", "wanted", "plan")
 _ACTIONS = ("at", "analyzer", "module", "test", "kind", "meanwhile", "text", "by", "id")
-_LISTS = ("id", "version", "state", "analyzer", "module", "test", "since", "until", "items", "waiting", "created_at")
+_LISTS = ("id", "version", "state", "analyzer", "module", "test", "since", "until", "items", "waiting", "created_at",
+          "reason")  # fmt: skip
 _ITEMS = ("result_id", "barcode", "test", "measured_at", "released_at", "status", "state", "reason", "decided_by")
 _PLANS = ("analyzer", "test", "version", "mode", "rules", "levels", "run_minutes", "interval_minutes", "before_first",
           "timezone", "allowable_error")  # fmt: skip

@@ -360,6 +360,13 @@ def fold(points: Iterable[Measured], actions: Iterable[Acted] = ()) -> StreamSta
     """The stream after all events: points by the time of their measurement, actions by when they were documented; of
     the same instant points first, then by id. An instrument's clock may be ahead of ours: an action is after its point.
     """
+    state = StreamState()
+    for event in _in_order(points, actions):
+        state = step(state, event)
+    return state
+
+
+def _in_order(points: Iterable[Measured], actions: Iterable[Acted]) -> list[Event]:
     known = {point.id: point for point in points}
 
     def place(event: Event) -> tuple[datetime, bool, str]:
@@ -368,11 +375,41 @@ def fold(points: Iterable[Measured], actions: Iterable[Acted] = ()) -> StreamSta
         about = known.get(event.about)
         return max(event.at, about.at) if about else event.at, True, event.id
 
-    state = StreamState()
     events: list[Event] = [*known.values(), *actions]
-    for event in sorted(events, key=place):
+    return sorted(events, key=place)
+
+
+@record
+class Unvouched:
+    """A time for which a control vouched that vouches no more, and nothing else did. `point`: the first such control;
+    `until`: the first run that vouches after it."""
+
+    point: str
+    since: datetime
+    until: datetime | None = None
+
+
+def unvouched(
+    points: Sequence[Measured], actions: Iterable[Acted], plan: Plan, wrong: Collection[str]
+) -> list[Unvouched]:
+    """For what the points `wrong`, which count no more, were all that vouched. It begins where the run before them
+    expires by itself: they hid that. What is measured in a failure, and before it, is looked at because of that."""
+    found: list[Unvouched] = []
+    state = StreamState()
+    open_: Unvouched | None = None
+    for event in _in_order(points, actions):
         state = step(state, event)
-    return state
+        if state.failure is not None:
+            open_ = None
+        elif isinstance(event, Measured) and event.id in wrong:
+            ends = (plan.expires(state.ok_at), state.ok_until) if state.ok_at is not None else (event.at,)
+            if open_ is None and (since := _first(ends)) is not None:
+                open_ = Unvouched(event.id, since)
+        elif open_ is not None and state.ok_at is not None and state.ok_at == event.at:
+            if open_.since < state.ok_at:
+                found.append(replace(open_, until=state.ok_at))
+            open_ = None
+    return found if open_ is None else [*found, open_]
 
 
 # ---- the state at a time ---------------------------------------------------------------------------------------------

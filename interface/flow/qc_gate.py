@@ -33,6 +33,7 @@ from interface.domain.qc_state import (
     fold,
     history_of,
     remembered_since,
+    unvouched,
     what,
     worst,
 )
@@ -160,6 +161,23 @@ async def _gone_through(
     return state
 
 
+async def look_at_unvouched(
+    connection: Connection, actor: Actor, stream: Stream, wrong: Sequence[UUID], reason: str
+) -> None:
+    """List what was released while nothing vouched but these points, oldest first, which count no more. That a later
+    control is acceptable ends the list; what it says of so long a time before it is for a person to say (42 CFR
+    493.1256(d)(3): each day). The caller has gone through the stream since."""
+    plan = await rows.plan_of(connection, stream.analyzer_id, stream.test_id)
+    points = await rows.points_of(connection, stream, plan, None, wrong[0])
+    actions = await rows.actions_of(connection, stream, min(one.known_at for one in points))
+    now = datetime.now(UTC)
+    for one in unvouched(points, actions, plan, {str(id) for id in wrong}):
+        if one.since < now:
+            await lists.begin(
+                connection, actor.organization_id, stream, UUID(one.point), "", one.since, one.until, reason
+            )
+
+
 def _since(before: StreamRow | None, plan: Plan) -> datetime | None:
     """From when on points are needed whatever their number: neither a failure must be forgotten while something that
     was measured in it may come, nor the run that vouches, all of it, while it does."""
@@ -219,6 +237,8 @@ async def _list(
             failure.good_at, anew=anew,
         )  # fmt: skip
         await _ask_again(connection, actor, stream, failure, points, point_id, whole=anew or ended is not None)
+    elif made.ok_at is not None:
+        await lists.bound_unvouched(connection, stream, made.ok_at)
     for one in _ended_otherwise(before, made, points, point_id):
         assert one.good_at is not None  # noqa: S101 - it ended
         lots = _lots_that_failed(one, points)

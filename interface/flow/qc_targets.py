@@ -51,7 +51,7 @@ from interface.store.catalogue import shipped_aliases
 from interface.store.catalogue_rows import read_tests
 from interface.store.db import Connection
 from interface.store.ids import uuid7
-from interface.store.qc_gate import first_wrong
+from interface.store.qc_gate import wrong_points
 
 MOST_POINTS: Final = 10_000  # that may be asked for before a target is established
 
@@ -299,10 +299,14 @@ async def _write(
 
 async def _refresh(connection: Connection, actor: Actor, target: TargetView, reason: str, ended: UUID | None) -> None:
     """Which levels an acceptable run has follows from the targets there are. `ended`: one that is in force no more;
-    where it was wrong, what failed since may have been good for less long than its list says."""
+    where it was wrong, what failed since may have been good for less long than its list says, and what it alone
+    vouched for is looked at."""
+    lot = f"lot {target.lot}/{target.level}"
     for stream in await rows.streams_at(connection, target.analyzer_id, target.test_id, target.module):
-        wrong = await first_wrong(connection, stream, ended) if ended is not None else None
-        await qc_gate.refresh(connection, actor, stream, f"{reason}: lot {target.lot}/{target.level}", wrong)
+        wrong = await wrong_points(connection, stream, ended) if ended is not None else []
+        await qc_gate.refresh(connection, actor, stream, f"{reason}: {lot}", wrong[0] if wrong else None)
+        if wrong:
+            await qc_gate.look_at_unvouched(connection, actor, stream, wrong, f"the target of {lot} was wrong")
 
 
 # ---- from what was measured -----------------------------------------------------------------------------------------

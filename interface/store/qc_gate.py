@@ -181,16 +181,16 @@ async def points_of(
     return [_measured(row, plan, targets) for row in reversed(rows)]
 
 
-async def first_wrong(connection: Connection, stream: Stream, target_id: UUID) -> UUID | None:
-    """The oldest point of a stream that passed by a target which was wrong then."""
-    found: UUID | None = await connection.fetchval(
+async def wrong_points(connection: Connection, stream: Stream, target_id: UUID) -> list[UUID]:
+    """The points of a stream that passed by a target which was wrong then, oldest first."""
+    rows = await connection.fetch(
         """select p.qc_result_id from lab.qc_point p join lab.qc_target t on t.id = p.target_id
-           where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3 and t.id = $4
+           where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3 and t.id = $4 and p.excluded_at is null
              and p.verdict in ('accept', 'warn') and t.ended_at <= least(p.measured_at, p.created_at)
-           order by p.measured_at, p.qc_result_id limit 1""",
+           order by p.measured_at, p.qc_result_id""",
         stream.analyzer_id, stream.test_id, stream.module, target_id,
     )  # fmt: skip
-    return found
+    return [row["qc_result_id"] for row in rows]
 
 
 async def older(connection: Connection, stream: Stream, than: datetime) -> bool:

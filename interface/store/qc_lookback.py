@@ -38,7 +38,8 @@ async def begin(
     connection: Connection, organization_id: UUID, stream: Stream, qc_result_id: UUID | None, reagent_lot: str,
     since: datetime | None, until: datetime | None, reason: str = "", *, anew: bool = False,
 ) -> None:  # fmt: skip
-    """The list of a failure, by the point that failed first; where there is one, what it covers is what it is now.
+    """The list of a failure, by the point that failed first (of what a wrong control vouched for, by that one); where
+    there is one, what it covers is what it is now.
 
     `reagent_lot`: that failed; "" of any, and where several did.
     `anew`: the stream had not failed before. A control that came late, or counts no more, may take back that a failure
@@ -112,6 +113,17 @@ async def bound_alarm(connection: Connection, stream: Stream, until: datetime) -
     )  # fmt: skip
 
 
+async def bound_unvouched(connection: Connection, stream: Stream, until: datetime) -> None:
+    """The same of what controls had vouched for that count no more: another vouches now. A list that a control which
+    failed began is bounded by `bound`."""
+    await connection.execute(
+        """update lab.qc_lookback k set to_at = $4 from lab.qc_point p
+           where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and k.state = 'open' and k.to_at is null
+           and p.qc_result_id = k.qc_result_id and p.verdict in ('accept', 'warn') and p.measured_at < $4""",
+        stream.analyzer_id, stream.test_id, stream.module, until,
+    )  # fmt: skip
+
+
 # ---- the results of a list -------------------------------------------------------------------------------------------
 
 # When a version was measured, by the rule that puts controls in order (`domain.times.measured_at`).
@@ -163,7 +175,8 @@ order by r.id, k.of
 @dataclass(frozen=True, slots=True)
 class Lookback:
     """A list. `since`: the last acceptable run before the failure; what was measured in the same instant is in it, as a
-    clock may say seconds only. Of an alarm: when the statistic stood at its centre, exclusively. `until`: the first
+    clock may say seconds only. Of an alarm: when the statistic stood at its centre, exclusively; of what a wrong target
+    vouched for: when the run before it expired, or the first control that passed by it. `until`: the first
     acceptable run after it, exclusively."""
 
     id: UUID

@@ -128,7 +128,8 @@ qc_event = Table(  # append-only: every change of a stream's state
 )  # fmt: skip
 qc_lookback = Table(  # the patients' results since the last acceptable point, to be looked at: 42 CFR 493.1282(b)(2)
     "qc_lookback", metadata, key(), tenant(), *_stream(),
-    ref("qc_result_id", "qc_result"),  # that failed first; null: the patients' own results gave the alarm
+    # That failed first, or vouched first and counts no more; null: the patients' own results gave the alarm.
+    ref("qc_result_id", "qc_result"),
     string("reagent_lot"), string("reason"), at("from_at"),
     at("to_at"),  # null: no control has been acceptable since
     at("filled_at"),  # null: which results it covers is still to be looked up

@@ -14,6 +14,7 @@ from interface.flow import qc_gate, qc_targets
 from interface.flow.qc_sweep import sweep
 from interface.flow.qc_targets import Place, TargetChange, Wanted
 from tests.flow.control_bench import ControlBench, control_bench
+from tests.flow.controls import bench
 from tests.flow.laboratory import laboratory
 
 WHY = "its SD was mistyped: 10 for 0.1"
@@ -92,3 +93,46 @@ async def test_what_failed_since_is_looked_back_at_from_what_vouched_before_it(d
                 await qc_targets.change_target(connection, lab.director, target, change, WHY, begin)
         since = await lab.owner.fetch("select from_at from lab.qc_lookback order by from_at")
         assert [(at.now - row["from_at"]) // timedelta(minutes=1) for row in since] == [600, 250]
+
+
+@pytest.mark.parametrize("how", ["ended", "changed", "ended now"])
+@pytest.mark.parametrize("before", [None, 26 * 60, 60])
+async def test_what_only_a_wrong_target_vouched_for_is_looked_back_at_at_once(
+    database_url: str, how: str, before: int | None
+) -> None:
+    """It was on no list until a control failed by the right one, which may be never. Where another one vouches still
+    (it is from an hour before) there is nothing to be looked at."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        wrong, right = await at.lot(1, "QC1"), await at.lot(1, "QC9", number="78")
+        if before is not None:
+            await at.target(right, "140", "1", "mmol/L", "NA")
+            await at.send("QC9", "140.5", before, unit="mmol/L", code="2951-2")
+        await at.target(wrong, "140", "100", "mmol/L", "NA")
+        target: UUID = await lab.owner.fetchval("select id from lab.qc_target where sd = 100")
+        await at.send("QC1", "149", 40, unit="mmol/L", code="2951-2")
+        await lab.order("S1", "NA")
+        await people.send("S1", 30, NA="139")
+        assert await people.said() == {"S1": ("final", "")}
+        async with lab.database.transaction(lab.organization_id) as connection:
+            if how == "changed":
+                change = TargetChange(sd=Decimal(1))
+                begin = at.now - timedelta(days=80)
+                await qc_targets.change_target(connection, lab.director, target, change, WHY, begin)
+            else:
+                await qc_targets.end_target(connection, lab.director, target, WHY, never=how == "ended")
+        await sweep(lab.database, lab.organization_id)
+        listed = how != "ended now" and before != 60
+        assert await people.listed() == (["S1"] if listed else [])
+        # A control that is acceptable now ends the list; whether what is on it stands is said by a person.
+        await at.send("QC9" if before else "QC1", "140.2", 10, unit="mmol/L", code="2951-2")
+        await sweep(lab.database, lab.organization_id)
+        found = await lab.owner.fetch(
+            "select k.from_at, k.to_at, k.reason, i.state, k.state as open from lab.qc_lookback k"
+            " join lab.qc_lookback_item i on i.lookback_id = k.id"
+        )
+        if listed:
+            since = at.now - timedelta(minutes=before - 24 * 60 if before else 40)
+            ends = at.now - timedelta(minutes=10) if before or how == "changed" else None
+            said = "the target of lot 77/1 was wrong"
+            assert [tuple(row) for row in found] == [(since, ends, said, "waiting", "open")]
