@@ -1,7 +1,8 @@
 """Who is told of what: people with their channels, shifts, and who is next when nobody sees to it. Pure.
 
-An alert is told to those on shift when it enters. Where nobody is, the first step of the escalation is taken at once:
-nothing is ever told to nobody. Nobody having acknowledged it, the steps follow at their times.
+An alert is told to those on shift when it enters. Where nobody is, the first step of the escalation is taken at once;
+where there is no step either, what is for now, or soon, is told out of its hours to those of the shift: nothing
+is told to nobody. Nobody having acknowledged it, the steps follow at their times.
 """
 
 from __future__ import annotations
@@ -131,7 +132,10 @@ class Roster:
         for number, step in enumerate(self.steps_of(organization, kind, severity), 1):
             if people := self._named(step.people):
                 return number, people
-        return 0, ()
+        if severity is Severity.NOTICE:
+            return 0, ()  # for today: it waits until a shift begins
+        of_it = (shift for shift in self.shifts if shift.of.has(organization, kind, severity))
+        return 0, self._named(name for shift in of_it for name in shift.people)
 
     def escalated(
         self, organization: str, kind: str, severity: Severity, step: int, waited_s: float

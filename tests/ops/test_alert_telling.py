@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 
 from interface.domain.alerts import AlertKind, Severity, Subject
+from interface.domain.hours import DAYS, read_hours
+from interface.domain.roster import Shift
 from interface.errors import StoreUnavailable
 from interface.flow import alerting
 from interface.settings import ChannelType
@@ -121,6 +123,19 @@ async def test_nobody_on_shift_is_the_next_at_once_and_nobody_at_all_is_told_whe
     assert await telling.told(600) == []
     telling.roster = type(roster)(people={"chief": CHIEF}, steps=roster.steps)
     assert await telling.told() == [("chief@lab.example", "Link hema-1 is down")]
+
+
+async def test_where_there_is_no_escalation_those_of_the_shift_are_told_out_of_its_hours(telling: Telling) -> None:
+    """It was told nobody until the shift began: what could not be decided at night, in the morning. What is for today
+    waits for the shift."""
+    tomorrow = DAYS[(telling.now + timedelta(days=1)).weekday()]
+    shifts = (Shift("day", ("anna",), (read_hours(f"{tomorrow} 12:00-13:00"),)),)
+    telling.roster = type(telling.roster)(people=telling.roster.people, shifts=shifts)
+    await telling.enter(AlertKind.UNMAPPED)
+    assert await telling.told(600) == []
+    await telling.enter(AlertKind.PARKED)
+    assert [to for to, _ in await telling.told(60)] == ["anna@lab.example", "sms"]
+    assert await telling.told(600) == [], "and once"
 
 
 async def test_messages_to_one_address_come_in_order_and_under_one_key(telling: Telling) -> None:
