@@ -36,7 +36,7 @@ class EarlierRow:
 
 @dataclass(frozen=True, slots=True)
 class Releaser:
-    """Who made a version, and when. `kind`: of an actor."""
+    """When a version was made, and who released what it says, not who has commented on it since. `kind`: an actor's."""
 
     at: datetime
     kind: str
@@ -106,15 +106,27 @@ cross join lateral (
 order by c.id, e.at desc
 """
 _RELEASERS = f"""
-select v.id, v.created_at, v.actor_kind, case v.actor_kind
+select v.id, v.created_at, coalesce(g.actor_kind, '') as actor_kind, case g.actor_kind
            when 'user' then coalesce(nullif(u.full_name, ''), u.username, '')
            when 'rule_set' then coalesce(s.name || ' ' || s.revision, '') else '' end as name,
        coalesce(nullif(w.full_name, ''), w.username, '') as verified_by
 from lab.result_version v
-left join lab.app_user u on v.actor_kind = 'user' and u.id = v.actor_id
-left join lab.rule_set s on v.actor_kind = 'rule_set' and s.id = v.actor_id
-left join lateral {versions_of("= v.result_id")} f on f.version = v.version - 1  -- where two people verify
-left join lab.app_user w on w.id = f.verified_by
+-- Who only said something of it has not released it.
+left join lateral (
+    select f.actor_kind, f.actor_id, (d.step -> 'inputs' ->> 'from_version')::int as of
+    from {versions_of("= v.result_id")} f
+    left join lateral (
+        select lab.explained(y.steps)::jsonb -> -1 as step from lab.decision y
+        where y.result_version_id = f.id offset 0
+    ) d on true
+    where f.version <= v.version and f.status in ('final', 'corrected', 'amended')
+      and d.step ->> 'step' is distinct from 'comment'
+    order by f.version desc limit 1
+) g on true
+left join lab.app_user u on g.actor_kind = 'user' and u.id = g.actor_id
+left join lab.rule_set s on g.actor_kind = 'rule_set' and s.id = g.actor_id
+left join lateral {versions_of("= v.result_id")} c on c.version = g.of  -- where two people verify
+left join lab.app_user w on w.id = c.verified_by
 where v.id = any($1::uuid[])
 """  # noqa: S608 - names of ours
 _TUBES = """

@@ -421,9 +421,24 @@ async def test_who_checked_and_who_released_are_both_named(laboratory: Laborator
             )  # fmt: skip
         await review.verify(connection, names["Ayu"], result_id)
         await review.verify(connection, names["Budi"], result_id)
-    [report] = await contents(laboratory, placed.id)
-    [line] = report.lines
-    assert (line.released_by, line.verified_by, line.by_rules) == ("Budi Putri", "Ayu Putri", False)
+    who = ("Budi Putri", "Ayu Putri", False)
+
+    async def named() -> tuple[str, str, bool]:
+        [line] = (await contents(laboratory, placed.id))[-1].lines
+        return line.released_by, line.verified_by, line.by_rules
+
+    assert await named() == who
+    for name in ("Ayu", "Budi"):  # who says something of it has neither checked nor released it
+        async with transaction(laboratory) as connection:
+            await review.comment(connection, names[name], result_id, f"said by {name}")
+        assert await named() == who
+    # What two people changed since, one of them commented on in between.
+    await laboratory.change(result_id, "14.1", version=5)
+    async with transaction(laboratory) as connection:
+        await review.accept_change(connection, names["Budi"], result_id)
+        await review.comment(connection, names["Budi"], result_id, "and again")
+        await review.accept_change(connection, names["Ayu"], result_id)
+    assert await named() == ("Ayu Putri", "Budi Putri", False)
 
 
 async def test_of_readers_at_once_one_makes_the_version(laboratory: Laboratory) -> None:
