@@ -14,13 +14,14 @@ from interface.domain.permissions import Permission
 from interface.domain.views import Actor, ActorKind
 from interface.errors import IllegalStep, LaboraError
 from interface.flow.actors import may
-from interface.store import audit, follow_ups, lab_changes
+from interface.store import audit, dispatch_ends, follow_ups, lab_changes
 from interface.store.db import Connection
 from interface.store.follow_ups import FollowUp
 from interface.store.lab_changes import ResultRow
 
 PERSON = "person"  # what follow-ups that nobody's rule asked for are named for, with a number behind it
 _OPEN = frozenset({FollowUpState.REQUESTED, FollowUpState.SENT})
+_RUNS = frozenset({FollowUpKind.RERUN, FollowUpKind.DILUTION})
 _GONE = frozenset({ResultStatus.CANCELLED, ResultStatus.ENTERED_IN_ERROR})
 
 
@@ -79,6 +80,20 @@ async def request(
     detail = {"kind": kind.value, "rule": rule, "reason": reason, "dilution": _plain(dilution)}
     await audit.record(connection, actor, "follow_up", "result", result_id, {k: v for k, v in detail.items() if v})
     return made
+
+
+async def end(connection: Connection, actor: Actor, row: ResultRow) -> None:
+    """A person has decided about a result (locked) that waited for its rerun: nobody awaits that any more. What an
+    analyzer measures all the same nobody has asked for."""
+    asked = [
+        one.id for one in await follow_ups.of_result(connection, row.id) if one.state in _OPEN and one.kind in _RUNS
+    ]
+    if row.order_item_id is None or not asked:
+        return
+    text = f"{actor.name} has decided about the result that was to be measured again"
+    await dispatch_ends.withdraw_runs(connection, actor, row.order_item_id, asked, text)
+    for follow_up_id in asked:
+        await follow_ups.set_state(connection, follow_up_id, FollowUpState.CANCELLED)
 
 
 def _check(actor: Actor, kind: FollowUpKind, rule: str, dilution: Decimal | None) -> None:

@@ -375,8 +375,7 @@ async def correct(
     row, _ = await _begin(connection, actor, result_id, comment, ReviewStep.CORRECT, version)
     _needed(comment, "correcting a result")
     decision = await decided(connection, actor, row, new)
-    reasons = frozenset(decision.holds)
-    if text := refused(reasons):
+    if text := refused(reasons := frozenset(decision.holds)):
         raise ReviewError(Refusal.INVALID, text.replace("the result is held", "this value would be held"))
     said = f"corrected by {actor.name}: {shown(decision)}"
     inputs = {"from_version": str(row.version), "comment": comment, "typed": new.value, "unit": new.unit}
@@ -454,8 +453,7 @@ async def _begin(
     # A person's own value is not the analyzer's; a change of the analyzer's that a first person has verified still is.
     corrected = step is ReviewStep.ACCEPT_CHANGE and row.candidate_author and row.candidate_verified_by is None
     if step in _RELEASING and not again and not corrected:
-        reason = await qc_gate.against(connection, row.candidate_id)
-        if reason is not None:
+        if (reason := await qc_gate.against(connection, row.candidate_id)) is not None:
             raise ReviewError(Refusal.CONFLICT, refused({reason}))
     if step in _RELEASING and not again:
         await judged_for.require(connection, row, step, place)
@@ -538,6 +536,8 @@ async def _write(connection: Connection, actor: Actor, row: ResultRow, made: _Ch
     ):
         raise ReviewError(Refusal.CONFLICT, "the result was changed by somebody else at the same time")
     await _judge(connection, actor, row, made, version_id)
+    if HoldReason.RERUN in row.held - {*made.held} and made.status is not ResultStatus.CANCELLED:
+        await follow_ups.end(connection, actor, row)
     from_version = row.version if made.source == row.version_id else row.candidate_version
     detail = {"version": str(version), "from_version": str(from_version)}
     if row.candidate_held:

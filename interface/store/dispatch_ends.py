@@ -105,6 +105,15 @@ async def withdraw(
     await _take_back(connection, actor, [row for row in rows if row.analyzer_id != but], reason, datetime.now(UTC))
 
 
+async def withdraw_runs(
+    connection: Connection, actor: Actor, item_id: UUID, follow_up_ids: Collection[UUID], reason: str
+) -> None:
+    """These runs of the item, which were asked for, are not to be measured any more."""
+    condition = f"{_OPEN_OF} and d.follow_up_id = any($2::uuid[])"
+    rows = await dispatch.locked(connection, condition, [item_id], list(follow_up_ids))
+    await _take_back(connection, actor, rows, reason, datetime.now(UTC))
+
+
 async def take_back(
     connection: Connection, actor: Actor, dispatch_ids: Iterable[UUID], reason: str, now: datetime
 ) -> None:

@@ -11,13 +11,15 @@ from interface.domain.model import FollowUpKind, HoldReason, ItemStatus, ResultS
 from interface.domain.permissions import Role
 from interface.domain.specimens import RejectReason
 from interface.domain.views import Actor, ActorKind, Audience, ResultView
-from interface.flow import follow_ups, order_changes, specimens
+from interface.flow import follow_ups, order_changes, review, specimens
+from interface.flow.correction import NewValue
 from interface.flow.follow_ups import FollowUpError
 from interface.flow.trace import trace
 from interface.store import lab
 from interface.store.db import Database
-from interface.store.follow_ups import FollowUp
+from interface.store.follow_ups import FollowUp, of_result
 from interface.store.ids import uuid7
+from interface.store.review import Policy, set_policy
 from tests.conftest import Organization
 from tests.records import Laboratory, found, user
 
@@ -146,3 +148,26 @@ async def test_what_was_asked_for_of_an_item_that_ended_is_awaited_by_nobody(lab
             await specimens.reject(connection, director, item.specimen_id, RejectReason.CLOTTED)
         [result] = (await trace(connection, item.barcode)).results
     assert [(one.kind, one.state) for one in result.asked] == [(RERUN, "cancelled")]
+
+
+@pytest.mark.parametrize("step", ["correct", "release", "verify"])
+async def test_a_rerun_is_awaited_by_nobody_once_a_person_has_decided_without_it(
+    laboratory: Laboratory, step: str
+) -> None:
+    """It stayed requested beside an item that was done, and nobody was told to do it."""
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed)
+    await ask(laboratory, result_id)
+    by = laboratory.technologist
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await review.comment(connection, by, result_id, "it is being measured again")
+        [waits] = await of_result(connection, result_id)
+        if step == "correct":
+            await review.correct(connection, by, result_id, NewValue("14.0"), "read from the printout")
+        elif step == "release":
+            await review.release(connection, by, result_id, "urgent", accept_hold=True)
+        else:
+            await set_policy(connection, laboratory.organization_id, Policy("", True, None))
+            await review.verify(connection, by, result_id, "urgent", accept_hold=True)
+        [ended] = await of_result(connection, result_id)
+    assert (waits.state, ended.state) == ("requested", "cancelled")

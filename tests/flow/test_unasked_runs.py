@@ -8,7 +8,8 @@ import pytest
 
 from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.domain.views import ResultView
-from interface.flow import follow_ups
+from interface.flow import follow_ups, review
+from interface.flow.correction import NewValue
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -131,3 +132,17 @@ async def test_a_failed_run_disputes_nothing(lab: Laboratory) -> None:
     await lab.settle()
     await lab.send(sent("S1", {"K": "4.1"}, control="C2", at=LATEST))
     assert (await by_value(lab))["4.1"].status is FINAL
+
+
+async def test_after_a_person_has_corrected_what_waited_for_its_rerun_no_run_is_that_rerun(lab: Laboratory) -> None:
+    """The rules released it as what was asked for, in the place of the value that a person had entered."""
+    await lab.order("S1", "K")
+    await lab.send(sent("S1", {"K": "6.9"}, at=FIRST))
+    first = (await by_value(lab))["6.9"]
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.rerun(connection, lab.director, first.id, "clot")
+        await review.correct(connection, lab.director, first.id, NewValue("5.1"), "measured on the gas analyzer")
+    await lab.send(sent("S1", {"K": "4.2"}, control="C2", at=LATER))
+    found = await by_value(lab)
+    assert (found["4.2"].status, found["5.1"].status) == (PRELIMINARY, PRELIMINARY)
+    assert await state(lab) == "cancelled"
