@@ -356,9 +356,9 @@ _CHANGED = """u AS (
           AND NOT i.pending AND r.order_item_id IS DISTINCT FROM i.order_item_id OFFSET 0) w
     WHERE o.id = w.order_item_id AND o.status = 'completed' AND NOT EXISTS (
         SELECT FROM lab.result q WHERE q.order_id = o.order_id AND q.order_item_id = o.id
-        AND q.status NOT IN ('cancelled', 'entered-in-error')
+        AND q.status NOT IN ('cancelled', 'entered-in-error') AND q.held = '{}'
         AND q.id <> ALL(ARRAY(SELECT result_id FROM i WHERE NOT pending))
-    ) AND NOT EXISTS (SELECT FROM i WHERE i.order_item_id = o.id)
+    ) AND NOT EXISTS (SELECT FROM i WHERE i.order_item_id = o.id AND i.held = '{}')
 ), g AS (
     INSERT INTO lab.outbox (id, organization_id, kind, entity_id, versions)
     SELECT (array_agg(i.id))[1], $1, 'preliminary', coalesce(r.order_id, i.order_id, i.message_id, i.result_id),

@@ -304,6 +304,23 @@ async def test_what_was_measured_is_reported_again_once_the_run_in_its_place_is_
     assert await items(lab) == dict.fromkeys(("NA", "CL", "HCO3", "AGAP"), "completed")
 
 
+async def test_what_only_a_failed_run_is_left_of_is_measured_again(lab: Laboratory) -> None:
+    """The test stayed completed once the run that had completed it was another test's: no analyzer was told of it, and
+    no worksheet took it."""
+    await mapped(lab, Target("NA", "mmol/L"))
+    await lab.order("S1", "NA")
+    await send(lab, "NA", "----", unit="mmol/L", at="20260105010000")
+    await send(lab, "K", "4.1", unit="mmol/L", control="C2", at="20260105020000")
+    assert await items(lab) == {"NA": "completed"}
+    [wrong] = [one for one in await lab.results() if one.value == "4.1"]
+    await mapped(lab, RIGHT)
+    await replayed(lab, wrong)
+    assert {one.test_code: (one.held, one.reportable) for one in await lab.results()} == {
+        "NA": ((HoldReason.RUN_FAILED,), True), "K": ((HoldReason.NOT_ORDERED,), True),
+    }  # fmt: skip
+    assert await items(lab) == {"NA": "in_progress"}
+
+
 async def test_a_titre_is_shown_with_its_sign_once_where_its_message_is_decided_anew(lab: Laboratory) -> None:
     """`<<1:10` is no titre."""
     await lab.owner.execute("update lab.test set kind = 'ratio', unit = '' where code = 'K'")
