@@ -251,7 +251,7 @@ async def insert_order(connection: Connection, organization_id: UUID, order: Ord
                                    ordered_at, requester_id, ward, patient_group, pregnant, gestation_weeks,
                                    placer_authority, ward_at)
         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9, $10, $11, $12, $13, $14,
-                case when $10 <> '' and $8 <= now() then $8 end)
+                case when $10 <> '' and $8 is not null then least($8, now()) end)
         """,
         order.id, organization_id, order.number, order.placer_number, order.patient_id, order.priority,
         order.clinical_history, order.ordered_at, order.requester_id, order.ward, order.patient_group, order.pregnant,

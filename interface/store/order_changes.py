@@ -67,7 +67,7 @@ async def update_facts(
         update lab.lab_order
         set priority = $2, clinical_history = $3, ward = $4, patient_group = $5, pregnant = $6, gestation_weeks = $7,
             requester_id = $8, version = version + 1, updated_at = now(),
-            ward_at = case when ward = $4 then ward_at when $9 <= now() then $9 end
+            ward_at = case when ward = $4 then ward_at when $9::timestamptz is not null then least($9, now()) end
         where id = $1
         """,
         order.id, order.priority, order.clinical_history, order.ward, order.patient_group, order.pregnant,
@@ -93,13 +93,13 @@ async def move(
 ) -> list[tuple[UUID, str]]:
     """These patients are on this ward now: so say the orders of which something is still to be reported or told. Each
     with the ward of before. `at`: when the hospital noted it, where it says so: what it has said since stays. Two of
-    its systems may have clocks that differ a little."""
+    its systems may have clocks that differ a little; what was noted in a time that is to come was noted by now."""
     rows = await connection.fetch(_MOVING, list(patient_ids), ward, at, CLOCK_AHEAD)
     moved = [(row["id"], row["ward"]) for row in rows]
     await keep_asked(connection, [order_id for order_id, _ in moved])
     await connection.execute(
-        "update lab.lab_order set ward = $2, ward_at = $3, version = version + 1, updated_at = now()"
-        " where id = any($1::uuid[])",
+        "update lab.lab_order set ward = $2, version = version + 1, updated_at = now(),"
+        " ward_at = case when $3::timestamptz is not null then least($3, now()) end where id = any($1::uuid[])",
         [order_id for order_id, _ in moved],
         ward,
         at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -228,6 +228,24 @@ async def test_a_transfer_that_is_told_late_moves_nobody_back(his: Hospital) -> 
     await his.oml("PV1|1|I|4B", *asked("2", "20260105130000", "XO"))
     assert await told("A02", "20260105123000", "3B") == "4B"
     assert await told("A02", "20260105", "3B") == "3B", "when, is not said"
+
+
+async def test_a_transfer_that_was_noted_in_a_time_to_come_keeps_nobody_where_they_are(his: Hospital) -> None:
+    """A year that was mistyped, or a clock that was ahead: every later transfer was passed over until then."""
+
+    async def told(at: datetime, ward: str) -> str:
+        block = message("ADT^A02", f"EVN||{at:%Y%m%d%H%M%S+0000}", pid(), f"PV1|1|I|{ward}")
+        assert (await his.send(block)).code == "AA"
+        [made] = await his.orders()
+        return made.ward
+
+    await his.oml("PV1|1|I|3A", *order("1", "K", barcode="B-1"))
+    now = datetime.now(UTC)
+    assert await told(now + timedelta(days=400), "OPS") == "OPS"
+    assert await told(now, "ICU") == "ICU"
+    assert await told(now - timedelta(hours=1), "3B") == "ICU"
+    assert await told(now + timedelta(minutes=1), "3B") == "3B", "whose clock is a little ahead"
+    assert await told(now - timedelta(hours=1), "ICU") == "3B"
 
 
 @pytest.mark.parametrize("ward", ["", "3A"])
