@@ -140,6 +140,8 @@ async def complete(
         raise OrderError([f"not measured: {places}; say why they are left"], conflict=True)
     locked = await _lock(connection, [item.specimen_id for item in back], [item.item_id for item in back])
     waiting = [item_id for item_id, (status, _) in locked.items() if status is ItemStatus.IN_PROGRESS]
+    out = await worksheets.released(connection, waiting)  # what was to be measured again stays: it is no new request
+    waiting = [item_id for item_id in waiting if item_id not in out]
     for begun in {locked[item_id][1] for item_id in waiting}:  # what never came is not received
         item_step(ItemStatus.IN_PROGRESS, begun, unmeasured)
         ids = [item_id for item_id in waiting if locked[item_id][1] is begun]

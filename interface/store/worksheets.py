@@ -198,6 +198,19 @@ async def still_free(connection: Connection, item_ids: Sequence[UUID]) -> frozen
     return frozenset(item_ids) - {row["order_item_id"] for row in rows}
 
 
+async def released(connection: Connection, item_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the (locked) items of which a result is released."""
+    rows = await connection.fetch(
+        """
+        select i.id from lab.order_item i where i.id = any($1::uuid[]) and exists (
+            select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
+            and r.status in ('final', 'corrected', 'amended'))
+        """,
+        list(item_ids),
+    )
+    return frozenset(row["id"] for row in rows)
+
+
 async def set_results(connection: Connection, worksheet_id: UUID, results: Sequence[tuple[UUID, UUID]]) -> None:
     """The result that was entered for each of these order items."""
     await connection.execute(

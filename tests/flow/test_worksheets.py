@@ -16,7 +16,7 @@ from interface.domain.facts import QcState
 from interface.domain.model import ItemStatus, Origin, Priority, ResultStatus
 from interface.domain.permissions import Role
 from interface.domain.specimens import RejectReason
-from interface.domain.views import Audience, OrderView
+from interface.domain.views import Actor, ActorKind, Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import order_changes, review, specimens, worksheets
 from interface.flow.orders import NewSpecimen
@@ -402,6 +402,27 @@ async def test_what_is_entered_after_a_rerun_was_asked_for_is_that_run(
         [],
         ["verified" if is_out else "completed"],
     )
+
+
+async def test_what_is_reported_is_no_new_request_when_a_worksheet_is_completed_without_its_rerun(
+    laboratory: Laboratory,
+) -> None:
+    """It was received once more, to EMRs too, and a hospital could cancel the test whose result it has."""
+    made = await received(laboratory)
+    sheet = await enter(laboratory, await build(laboratory), PlaceEntry(1, "5.4"))
+    first = sheet.items[0].result_id
+    assert first is not None
+    async with transaction(laboratory) as connection:
+        await review.release(connection, laboratory.technologist, first)
+    await complete(laboratory, sheet)
+    await _run_again(laboratory, first)
+    await complete(laboratory, await build(laboratory), unmeasured="no reagent")
+    assert await statuses(laboratory, made, Audience.EMR) == ["in_progress"]
+    emr = Actor(ActorKind.CLIENT, uuid7(), "emr", laboratory.organization_id)
+    async with transaction(laboratory) as connection:
+        with pytest.raises(OrderError, match="nothing can be cancelled"):
+            await order_changes.cancel(connection, emr, made.id, "no more", audience=Audience.EMR)
+    assert [item.item_id for item in (await build(laboratory)).items] == [made.items[0].id]
 
 
 async def test_what_the_laboratory_never_got_is_not_said_to_be_received_when_its_worksheet_is_completed(
