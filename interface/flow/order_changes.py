@@ -164,6 +164,8 @@ async def extend(
     named = [specimen_id] if specimen_id else []
     measured = await recalculation.lock_measured(connection, specimen_id) if specimen_id else []
     locked = await specimens.lock_specimens(connection, named)
+    if specimen_id and not measured:
+        measured = await recalculation.lock_measured(connection, specimen_id)  # by whom it waited for
     items = await specimens.lock_items(connection, specimen_ids=named)
     order = await order_changes.lock_order(connection, order_id)
     if order is None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from interface.store.db import Connection
 
 # What waits for a result may be calculated as soon as more is known: it is looked at only where there is one to make it
-# of. The open items of a person are few.
+# of, on an aliquot perhaps, which is of the same order. The open items of a person are few.
 _OF_PERSONS = """
 SELECT r.specimen_id FROM lab.result r
 WHERE r.patient_id = ANY($1) AND r.origin = 'calculation' AND r.specimen_id IS NOT NULL
@@ -16,7 +16,8 @@ WHERE r.patient_id = ANY($1) AND r.origin = 'calculation' AND r.specimen_id IS N
 UNION
 SELECT i.specimen_id FROM lab.lab_order o JOIN lab.order_item i ON i.order_id = o.id
 WHERE o.patient_id = ANY($1) AND o.waiting AND i.status IN ('requested', 'collected', 'received', 'in_progress')
-  AND EXISTS (SELECT FROM lab.result r WHERE r.specimen_id = i.specimen_id)
+  AND (EXISTS (SELECT FROM lab.result r WHERE r.specimen_id = i.specimen_id)
+       OR EXISTS (SELECT FROM lab.result r WHERE r.order_id = o.id))
 """
 
 
@@ -25,6 +26,17 @@ async def specimens_of(connection: Connection, patient_ids: Iterable[UUID]) -> s
     return {row["specimen_id"] for row in await connection.fetch(_OF_PERSONS, list(patient_ids))}
 
 
+_MEASURED = """
+WITH RECURSIVE up (id, parent_id) AS (
+    SELECT id, parent_id FROM lab.specimen WHERE id = $1
+    UNION ALL SELECT s.id, s.parent_id FROM up JOIN lab.specimen s ON s.id = up.parent_id
+), family (id) AS (
+    SELECT id FROM up UNION SELECT s.id FROM family f JOIN lab.specimen s ON s.parent_id = f.id
+)
+SELECT EXISTS (SELECT FROM family f JOIN lab.result r ON r.specimen_id = f.id)
+"""
+
+
 async def is_measured(connection: Connection, specimen_id: UUID) -> bool:
-    """Whether the specimen has results."""
-    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM lab.result WHERE specimen_id = $1)", specimen_id))
+    """Whether the specimen has results, or what it was parted from or into."""
+    return bool(await connection.fetchval(_MEASURED, specimen_id))

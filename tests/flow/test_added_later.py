@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from interface.domain.model import ResultStatus
-from interface.flow import order_changes
+from interface.flow import order_changes, results, specimens
 from tests.flow.hospital_use import Hospital, link_of, order
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 from tests.flow.test_recalculated import do, only
+from tests.flow.test_two_links import Gate, waits_for_a_lock
 
 FINAL = ResultStatus.FINAL
 VALUES = {"NA": "140", "CL": "100", "HCO3": "24"}
@@ -34,6 +36,19 @@ async def test_what_is_calculated_is_calculated_when_it_is_ordered_on_a_measured
     assert (gap.value, gap.status) == ("16.0", FINAL)
 
 
+async def test_so_it_is_where_an_aliquot_was_measured(lab: Laboratory) -> None:
+    """The tube that it is ordered on has no results itself."""
+    await put_in_force(lab)
+    made = await lab.order("S-1", *VALUES)
+    [specimen_id] = {one.specimen_id for one in made.items}
+    assert specimen_id is not None
+    await do(lab, lambda at: specimens.aliquot(at, lab.director, specimen_id, barcode="S-1A", tests=[*VALUES]))
+    await lab.send(sent("S-1A", VALUES))
+    await lab.settle()
+    await do(lab, lambda at: order_changes.add(at, lab.director, made.id, ["AGAP"], specimen_id=specimen_id))
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
 async def test_so_it_is_where_a_hospital_orders_it_on_the_tube(lab: Laboratory) -> None:
     await put_in_force(lab)
     his = Hospital(lab, *link_of(lab))
@@ -42,6 +57,27 @@ async def test_so_it_is_where_a_hospital_orders_it_on_the_tube(lab: Laboratory) 
     await lab.send(["P|1" if record.startswith("P|") else record for record in sent("B-1", VALUES)])
     await lab.settle()
     assert (await his.oml(*order("9", "AGAP", barcode="B-1"))).controls == ["OK"]
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
+async def test_what_is_measured_while_it_is_ordered_is_what_it_is_calculated_of(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order waited for who decided, and knew of no result of the specimen from before."""
+    await put_in_force(lab)
+    made = await lab.order("S-1", *VALUES)
+    specimen_id = made.items[0].specimen_id
+    gate = Gate("C1")
+    monkeypatch.setattr(results, "surroundings", gate.read)
+    await lab.send(sent("S-1", VALUES, control="C1"))
+    deciding = asyncio.create_task(lab.worker.work())
+    await gate.locked.wait()
+    adding = asyncio.create_task(
+        do(lab, lambda at: order_changes.add(at, lab.director, made.id, ["AGAP"], specimen_id=specimen_id))
+    )
+    await waits_for_a_lock(lab)
+    gate.go_on.set()
+    await asyncio.gather(deciding, adding)
     assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
 
 

@@ -22,7 +22,7 @@ from interface.flow.people import NewPatient, PatientChange, create_patient, mer
 from interface.flow.recalculation import recalculate
 from interface.flow.replay import replay
 from interface.flow.rules import deactivate
-from interface.flow.specimens import receive
+from interface.flow.specimens import aliquot, receive
 from interface.store import lab as store
 from interface.store.db import Connection
 from interface.store.ids import uuid7
@@ -156,6 +156,21 @@ async def test_what_could_not_be_calculated_of_an_unknown_sex_is_when_it_is_know
         assert [view.test_code for view in await lab.results()] == ["CREA"]
         await put_right(lab, MALE)
         assert ((await only(lab)).value, (await only(lab)).version) == (OF_A_MAN, 1)
+
+
+async def test_nor_is_it_lost_where_an_aliquot_was_measured(database_url: str) -> None:
+    """What is calculated is ordered on the tube, and has no results there."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, WITH_EGFR)
+        made = await lab.order("S1", "CREA", "EGFR_2021", sex=Sex.UNKNOWN)
+        specimen_id = made.items[0].specimen_id
+        assert specimen_id is not None
+        await do(lab, lambda at: aliquot(at, lab.director, specimen_id, barcode="S1-A", tests=["CREA"]))
+        await lab.send(["P|1" if record.startswith("P|") else record for record in sent("S1-A", {"CREA": "1.20"})])
+        await lab.settle()
+        assert [one.test_code for one in await lab.results()] == ["CREA"]
+        await put_right(lab, PatientChange(sex=Sex.FEMALE))
+        assert (await only(lab)).value == OF_A_WOMAN
 
 
 async def test_a_merge_and_its_end_are_changes_of_the_patient_too(database_url: str) -> None:
