@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
-from asyncpg import DataCorruptedError, Record
+from asyncpg import Record
 
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
@@ -54,7 +54,7 @@ from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.routes import AHEAD
 from interface.store.rules import add_shadow
-from interface.store.stored_messages import StoredMessage, read_heads, readable
+from interface.store.stored_messages import DAMAGES, Damaged, StoredMessage, read_heads, readable
 from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)
@@ -302,7 +302,7 @@ class ResultWorker:
 
     async def _portion(self, window: _Window, claims: Sequence[Claim], heads: Mapping[UUID, Record]) -> bool:
         """False: one of them is to be tried again, and what was claimed after it has been given back."""
-        messages: dict[UUID, StoredMessage | DataCorruptedError] = {}
+        messages: dict[UUID, StoredMessage | Damaged] = {}
         known = [claim for claim in claims if claim.message_id in heads]
         for organization_id in {claim.organization_id for claim in known}:
             own = {one.message_id: heads[one.message_id] for one in known if one.organization_id == organization_id}
@@ -329,7 +329,7 @@ class ResultWorker:
         return again is None
 
     async def _turn(
-        self, claims: Sequence[Claim], messages: Mapping[UUID, StoredMessage | DataCorruptedError]
+        self, claims: Sequence[Claim], messages: Mapping[UUID, StoredMessage | Damaged]
     ) -> tuple[list[Job], Claim | None]:
         """Some messages decoded, and the one that is to be tried again before any after it."""
         jobs: list[Job] = []
@@ -363,7 +363,7 @@ class ResultWorker:
             found |= {(organization_id, barcode) for barcode in urgent}
         return found
 
-    async def _decoded(self, claim: Claim, message: StoredMessage | DataCorruptedError | None) -> Job | None:
+    async def _decoded(self, claim: Claim, message: StoredMessage | Damaged | None) -> Job | None:
         """The message decoded; None when it has been parked. `message`: or why it cannot be read. Raises _Again."""
         link = self._find_link(claim.link_id)
         if message is None or link is None:
@@ -372,7 +372,7 @@ class ResultWorker:
             parked = await self._park(claim, link, "every attempt to decode it ended the process")
         else:
             try:
-                if isinstance(message, DataCorruptedError):  # each attempt would fail so: it must not keep all others
+                if isinstance(message, DAMAGES):  # each attempt would fail so: it must not keep all others
                     raise message
                 return Job(claim, await _aside(message, decode, message, link))
             except Exception as error:  # whatever a driver stumbles over costs this message only (DESIGN §1.7)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from asyncpg import DataCorruptedError, Record
+from asyncpg import DataCorruptedError, IndexCorruptedError, PostgresIOError, Record
 
 from interface.domain.record import record
 from interface.store.db import Connection
@@ -75,16 +75,19 @@ async def with_frames(connection: Connection, heads: Mapping[UUID, Record]) -> d
     return {id_: StoredMessage(**dict(head), frames=tuple(frames[id_].values())) for id_, head in heads.items()}
 
 
-async def readable(
-    connection: Connection, heads: Mapping[UUID, Record]
-) -> dict[UUID, StoredMessage | DataCorruptedError]:
+# What PostgreSQL says of a damaged page, in a table or its index, and where the disk gives none: whoever asks for it.
+Damaged = DataCorruptedError | IndexCorruptedError | PostgresIOError
+DAMAGES = DataCorruptedError, IndexCorruptedError, PostgresIOError
+
+
+async def readable(connection: Connection, heads: Mapping[UUID, Record]) -> dict[UUID, StoredMessage | Damaged]:
     """The same, and of a message whose frames are damaged in the database, what it says of them: others are read."""
     try:
         return {**await with_frames(connection, heads)}
-    except DataCorruptedError as error:
+    except DAMAGES as error:
         if len(heads) == 1:
             return dict.fromkeys(heads, error)
-    found: dict[UUID, StoredMessage | DataCorruptedError] = {}
+    found: dict[UUID, StoredMessage | Damaged] = {}
     for id_, head in heads.items():
         found |= await readable(connection, {id_: head})
     return found

@@ -325,14 +325,17 @@ async def test_of_a_batch_only_the_message_that_cannot_be_decided_is_parked(
         assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
 
 
-async def test_a_message_that_the_database_cannot_read_is_parked_and_the_others_are_decided(founded_url: str) -> None:
+@pytest.mark.parametrize("code", ["XX001", "XX002", "58030"], ids=["table", "index", "disk"])
+async def test_a_message_that_the_database_cannot_read_is_parked_and_the_others_are_decided(
+    founded_url: str, code: str
+) -> None:
     """A page of its frames is damaged. Nothing of any laboratory was decided any more, for as long as it was so."""
     async with laboratory(founded_url, limits=LimitSettings(max_attempts=2)) as lab:
         await _specimens(lab, 1, 2, 3)
         damaged = await lab.owner.fetchval("select id from lab.message order by id offset 1 limit 1")
         await lab.owner.execute(
             f"""create function lab.damaged(id uuid) returns boolean language plpgsql as $$ begin
-                if id = '{damaged}' then raise 'invalid page in block 7' using errcode = 'XX001'; end if; return true;
+                if id = '{damaged}' then raise 'invalid page in block 7' using errcode = '{code}'; end if; return true;
             end $$;
             create policy damaged on lab.frame as restrictive for select using (lab.damaged(message_id))"""
         )
