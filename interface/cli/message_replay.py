@@ -19,6 +19,7 @@ from interface.cli import EXIT_FAILED, Context, emit, pass_context
 from interface.cli.laboratory import (
     ENVIRONMENT,
     MOMENT,
+    CommandError,
     Desk,
     desk,
     instant_of,
@@ -277,10 +278,11 @@ async def _each(
 
     found: list[Replayed] = []
     failed = 0
+    gone: CommandError | None = None
     for message_id in message_ids:
-        if not dry_run:
-            await at.still()
         try:
+            if not dry_run:
+                await at.still()
             one = await replay(
                 at.database, at.actor, message_id, find_link, dry_run=dry_run, code=work.code, reason=work.reason,
                 trial=trial,
@@ -289,10 +291,17 @@ async def _each(
             failed += 1
             click.echo(f"labora: {message_id}: {error}", err=True)
             continue
+        except CommandError as error:
+            gone = error
+            break
         found.append(one)
     patients = [change.patient_id for one in found for change in one.changes]
-    async with at.transaction() as connection:
+    # What was decided is audited also of who has gone meanwhile.
+    own = at.transaction() if dry_run else at.database.transaction(at.actor.organization_id)
+    async with own as connection:
         await at.note_read(connection, "replay_preview" if dry_run else "replay", "result", None, patients)
+    if gone is not None:
+        raise CommandError(f"{gone}; {len(found)} of {len(message_ids)} messages were decided anew until then")
     return found, failed
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from interface.flow import actors
+from interface.flow import actors, replay
 from tests.cli.desk import PASSWORD
 from tests.cli.workbench import Workbench
 
@@ -70,3 +71,29 @@ async def test_nor_does_whose_token_was_ended(bench: Workbench, monkeypatch: pyt
     assert [one.test_code for one in await lab.results()] == [""], answer.err
     assert answer.status == 1
     assert "LABORA_TOKEN" in answer.err
+
+
+async def test_what_was_decided_until_then_is_said_and_stands_in_the_audit(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token ends in the middle of some thousands: nothing said that some had been decided, and of whom."""
+    for barcode in ("S1", "S2"):
+        await bench.order(barcode, "SER", "AST")
+        await bench.receive(barcode, "687|31|U/L")
+    await bench.change("set", "687", "AST", *DRIVER)
+    owner, decide, loop = bench.laboratory.owner, replay.replay, asyncio.get_running_loop()
+
+    async def decided(*arguments: Any, **named: Any) -> replay.Replayed:
+        done = await decide(*arguments, **named)
+        if not named["dry_run"]:
+            disabling = owner.execute(DISABLED.format("vera"))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(disabling, loop))
+        return done
+
+    monkeypatch.setattr(replay, "replay", decided)
+    answer = await bench.run("message", "replay", "--unmapped", "687", "--as", "vera", "--yes")
+    assert sorted(one.test_code for one in await bench.laboratory.results()) == ["", "AST"]
+    assert answer.status == 1
+    assert "disabled; nothing more is done; 1 of 2 messages were decided anew until then" in answer.err, answer.err
+    of = "select count(*) from lab.audit_event where action = 'disclose' and detail->>'by' = 'replay result'"
+    assert await owner.fetchval(of) == 1
