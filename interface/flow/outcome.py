@@ -64,6 +64,8 @@ _BY_CHECKS = frozenset(
 _ANALYZER, _CALCULATION = Origin.ANALYZER, Origin.CALCULATION
 
 Wanted: TypeAlias = Callable[[Case, CurrentResult | None], bool]
+# What reflexes add in one transaction, by family and test: the item, with its order and specimen.
+Added: TypeAlias = dict[tuple[str, str], tuple[UUID, UUID, UUID]]
 _LATER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -89,6 +91,7 @@ class Surroundings:
     neighbours: dict[str, dict[str, Neighbours]] = field(default_factory=dict)  # by specimen, then test
     waited: dict[UUID, Waited] = field(default_factory=dict)  # by version, of results that wait
     made: dict[str, list[Made]] = field(default_factory=dict)  # by specimen, not among the locked results yet
+    added: Added = field(default_factory=dict)
     persons: dict[tuple[str, ...], list[SpecimenFacts]] = field(default_factory=dict)  # once somebody has asked
 
     def add_neighbours(self, found: Mapping[str, Mapping[str, Neighbours]]) -> None:
@@ -132,7 +135,8 @@ def outcome_of(
         settled = "duplicate"
     return Outcome(
         work.message.id, settled, work.link.link_id, work.link.name, versions, controls, problems, reason,
-        effects=effects_of(decided, catalogue), rule_set=rules.rule_set.version, rule_set_id=rules.now.active_id,
+        effects=effects_of(decided, catalogue, at.added), rule_set=rules.rule_set.version,
+        rule_set_id=rules.now.active_id,
         shadows=tuple(shadows_of(decided, rules)) if rules.now.shadows else (),
     )  # fmt: skip
 
@@ -447,10 +451,11 @@ def _waited(case: Case, specimen: SpecimenFacts, by: By, rules: Rules) -> Waited
 # ---- what follows ----------------------------------------------------------------------------------------------------
 
 
-def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
-    """What follows from the cases beside their versions: follow-ups, and what becomes of other runs."""
+def effects_of(decided: Sequence[Decided], catalogue: Catalogue, added: Added | None = None) -> Effects:
+    """What follows from the cases beside their versions: follow-ups, and what becomes of other runs. `added`: by what
+    was decided before in the same transaction."""
     asked: list[FollowUpRow] = []
-    added: set[tuple[str, str]] = set()
+    added = {} if added is None else added
     for one in decided:
         for case in one.cases:
             for request in case.requests:
@@ -462,9 +467,10 @@ def effects_of(decided: Sequence[Decided], catalogue: Catalogue) -> Effects:
     )
 
 
-def _asked(case: Case, request: Request, catalogue: Catalogue, added: set[tuple[str, str]]) -> Iterator[FollowUpRow]:
-    """A reflex adds an item for each of its tests that is not ordered yet; all else runs the item's own test again.
-    `added`: what was added with it so far, by specimen and test: one measurement is what two rules ask for."""
+def _asked(case: Case, request: Request, catalogue: Catalogue, added: Added) -> Iterator[FollowUpRow]:
+    """A reflex adds an item for each of its tests that is not ordered yet; all else runs the item's own test again. One
+    measurement is what several rules ask for: each has its follow-up, for one of them may have had its own before, and
+    all have the item."""
     specimen, item = case.decision.specimen, case.item
     if item is None or specimen is None:
         return
@@ -475,15 +481,15 @@ def _asked(case: Case, request: Request, catalogue: Catalogue, added: set[tuple[
         )
         return
     ordered = {one.test_id for one in specimen.items if one.status not in CLOSED_ITEM}
+    family = min(specimen.family, default=specimen.id)
     for code in request.tests:
         test = catalogue.by_code(code)
-        if test is not None and test.id not in ordered and (specimen.id, test.id) not in added:
-            added.add((specimen.id, test.id))
+        if test is not None and test.id not in ordered:
             rule = request.rule if len(request.tests) == 1 else f"{request.rule}: {code}"
+            its, *of = added.setdefault((family, test.id), (uuid7(), UUID(item.order_id), UUID(specimen.id)))
             yield FollowUpRow(
-                uuid7(), kind, case.result_id, rule, request.depth, uuid7(), None, request.reason, UUID(test.id),
-                UUID(item.order_id), UUID(specimen.id),
-            )  # fmt: skip
+                uuid7(), kind, case.result_id, rule, request.depth, its, None, request.reason, UUID(test.id), *of
+            )
 
 
 def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:

@@ -397,7 +397,7 @@ WITH i AS (
 ), n AS (
     INSERT INTO lab.order_item (id, organization_id, order_id, test_id, specimen_id, status)
     SELECT i.order_item_id, $1, i.order_id, i.test_id, i.specimen_id, 'received' FROM i JOIN f USING (id)
-    WHERE i.test_id IS NOT NULL
+    WHERE i.test_id IS NOT NULL ON CONFLICT (organization_id, id) DO NOTHING  -- several rules may have added it
 ), l AS (
     UPDATE lab.lab_order SET version = version + 1, updated_at = now()
     WHERE id IN (SELECT i.order_id FROM i JOIN f USING (id))

@@ -8,10 +8,13 @@ import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.flow import review
+from interface.flow.order_changes import cancel
 from interface.flow.replay import replay
-from tests.flow.laboratory import COLLECTED, laboratory
+from interface.flow.specimens import aliquot
+from tests.flow.laboratory import COLLECTED, Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_deciding import items
+from tests.flow.test_recalculated import do
 
 REFLEX = """
 [[reflex]]
@@ -86,19 +89,61 @@ async def test_what_held_it_since_a_person_had_it_decided_anew_counts_too(databa
         assert "MG" in await items(lab)
 
 
+SEVERAL = "".join(
+    f'\n[[reflex]]\nname = "{name}"\ntest = "{test}"\nkind = "reflex"\nadd = ["MG"]\nabove = "2"\nreason = "so"\n'
+    for name, test in (("one", "K"), ("another", "K"), ("of creatinine", "CREA"))
+)
+
+
+async def ordered(lab: Laboratory) -> list[tuple[str, str]]:
+    """The magnesium items with their states, the first one first."""
+    found = await lab.owner.fetch(
+        "select t.code, i.status from lab.order_item i join lab.test t on t.id = i.test_id where t.code = 'MG'"
+        " order by i.id"
+    )
+    return [(row["code"], row["status"]) for row in found]
+
+
 async def test_what_several_rules_add_is_ordered_once(database_url: str) -> None:
     """One measurement answers all of them; a second item would wait for ever."""
-    more = "".join(
-        f'\n[[reflex]]\nname = "{name}"\ntest = "{test}"\nkind = "reflex"\nadd = ["MG"]\nabove = "2"\nreason = "so"\n'
-        for name, test in (("one", "K"), ("another", "K"), ("of creatinine", "CREA"))
-    )
     async with laboratory(database_url) as lab:
-        await put_in_force(lab, RULES + more)
-        order = await lab.order("S-1", "K", "CREA")
+        await put_in_force(lab, RULES + SEVERAL)
+        await lab.order("S-1", "K", "CREA")
         await lab.send(sent("S-1", {"K": "4.0", "CREA": "3.0"}))
         await lab.settle()
-        found = await lab.owner.fetch(
-            "select t.code from lab.order_item i join lab.test t on t.id = i.test_id where i.order_id = $1 order by 1",
-            order.id,
+        assert await ordered(lab) == [("MG", "received")]
+        await lab.send(sent("S-1", {"MG": "2.0"}, control="C2"))
+        await lab.settle()
+        states = await lab.owner.fetch("select kind, state from lab.follow_up")
+        assert [tuple(row) for row in states] == [("reflex", "done")] * 3
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one after the other"])
+async def test_a_tube_and_its_aliquot_have_it_ordered_once(database_url: str, together: bool) -> None:
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, RULES + SEVERAL)
+        tube = (await lab.order("S-1", "K", "CREA")).items[0].specimen_id
+        assert tube is not None
+        await do(lab, lambda at: aliquot(at, lab.director, tube, barcode="S-1-1"))
+        await lab.send(sent("S-1", {"K": "4.0"}))
+        if not together:
+            await lab.settle()
+        await lab.send(sent("S-1-1", {"CREA": "3.0"}, control="C2"))
+        await lab.settle()
+        assert await ordered(lab) == [("MG", "received")]
+
+
+async def test_what_one_rule_had_added_before_is_still_ordered_for_another(database_url: str) -> None:
+    """A rule adds once because of a result. When that was cancelled, and both ask, it is the other's."""
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, (RULES + SEVERAL).replace('autoverification = "on"', 'autoverification = "off"'))
+        order = await lab.order("S-1", "K", "CREA")
+        await lab.send(sent("S-1", {"K": "4.0"}))
+        await lab.settle()
+        item = await lab.owner.fetchval(
+            "select i.id from lab.order_item i join lab.test t on t.id = i.test_id where t.code = 'MG'"
         )
-        assert [row["code"] for row in found] == ["CREA", "K", "MG"]
+        await do(lab, lambda at: cancel(at, lab.director, order.id, "not of this", item_ids=[item]))
+        await lab.send(sent("S-1", {"K": "4.2", "CREA": "3.0"}, control="C2"))
+        await lab.settle()
+        assert await ordered(lab) == [("MG", "cancelled"), ("MG", "received")]
