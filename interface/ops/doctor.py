@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from uuid import UUID
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.roster import Roster
 from interface.errors import BackupError, ConfigError, LaboraError
-from interface.flow import alerting, qc_plans, qc_targets
+from interface.flow import alerting, qc_plans, qc_targets, rules
 from interface.flow.qc_plans import StreamStatus
 from interface.ops import backup as backups
 from interface.ops import machine
@@ -31,8 +31,10 @@ from interface.ops.findings import Finding
 from interface.ops.looks import HANGS, Looks
 from interface.ops.machine import Room
 from interface.settings import Settings
-from interface.store import alerts, conditions, criticals, migrate
+from interface.store import alerts, catalogue_rows, conditions, criticals, migrate
+from interface.store import rules as rule_rows
 from interface.store.alerts import AlertView
+from interface.store.catalogue import read_tests
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Connection, Database, open_connection
 from interface.store.embedded import EmbeddedPostgres
@@ -282,6 +284,26 @@ def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
     return [Finding(AlertKind.CRITICAL_UNTOLD, Subject("organization", name), Severity.URGENT, text, command)]
 
 
+def rule_findings(name: str, void: Mapping[str, str]) -> list[Finding]:
+    """Active rules that release nothing, as after an upgrade by which their validation is void, and why."""
+    command = f"labora rule list --organization {name}"
+    return [
+        Finding(AlertKind.HELD_AGE, Subject("organization", name), Severity.WARNING,
+                f"no result is released by the rules {version}: {why}", command)
+        for version, why in void.items()
+    ]  # fmt: skip
+
+
+def panel_findings(name: str, retired: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Panels with tests that were taken out of use while that was not refused."""
+    command = f"labora panel list --organization {name}"
+    return [
+        Finding(AlertKind.DISPATCH, Subject("organization", name), Severity.WARNING,
+                f"the panel {code} is ordered without {', '.join(tests)}, which is not in use", command)
+        for code, tests in retired.items()
+    ]  # fmt: skip
+
+
 def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]:
     """Alerts that stand, as the daemon entered them."""
     return [
@@ -353,8 +375,15 @@ async def _database(settings: Settings, database: Database) -> AsyncIterator[Fin
 
 
 async def _laboratory(connection: Connection, name: str, now: datetime) -> list[Finding]:
+    revisions = await rule_rows.read_revisions(connection, "")
+    void = await rules.why_void(connection, revisions)
+    known = {one.code for one in await read_tests(connection)}
+    panels = await catalogue_rows.read_panels(connection, active=True)
+    retired = {one.code: gone for one in panels if (gone := [code for code in one.tests if code not in known])}
     return [
         *laboratory_findings(name, await conditions.of_laboratory(connection), now),
+        *rule_findings(name, {one.version: void[one.id] for one in revisions if one.id in void}),
+        *panel_findings(name, retired),
         *control_findings(name, await qc_plans.status(connection, only_due=True)),
         *level_findings(name, await qc_targets.sharing(connection)),
         *critical_findings(name, await criticals.levels(connection)),

@@ -14,11 +14,14 @@ from interface.cli import labora
 from interface.domain import alert_words
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.permissions import permissions
+from interface.domain.views import Actor, ActorKind, PanelView
 from interface.flow import alerting
 from interface.ops import doctor, machine
 from interface.ops.findings import Finding, worst
 from interface.settings import Address, ApiSettings, DatabaseSettings, Settings, StandbySettings, TransportType
 from interface.store import conditions
+from interface.store.catalogue_rows import put_panel
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Database
 from interface.store.ids import uuid7
@@ -26,11 +29,24 @@ from tests.cli.desk import Shell, open_shell
 from tests.cluster import owner_of
 from tests.conftest import Organization
 from tests.e2e.daemon import free_ports, link
+from tests.flow.rulebook import put_text_in_force
 from tests.ops.telling import Telling
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SERVER = Server("15.1", NOW, 1 << 30, 9, 100, 0.0, 1, 0, None)
 MLLP = TransportType.MLLP_LISTEN
+ADDS_MG = """
+name = "default"
+autoverification = "on"
+
+[[reflex]]
+name = "magnesium"
+test = "K"
+kind = "reflex"
+add = ["MG"]
+below = "3.0"
+reason = "so"
+"""
 EMPTY = Laboratory(0, None, 0, 0, 0, 0)
 
 
@@ -130,6 +146,35 @@ async def test_the_facts_are_the_databases(shell: Shell, database: Database) -> 
         server = await conditions.of_server(system)
     assert server.waiting >= 0 and server.most_connections > server.connections > 0
     assert abs((server.now - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_rules_that_release_nothing_and_panels_that_are_not_whole_are_found(
+    shell: Shell, database: Database, shared_database_url: str
+) -> None:
+    """As after an upgrade to a program that refuses both: nothing else would say it to whoever looks at no list."""
+    name, of = shell.organization.name, shell.organization.id
+    roles = frozenset({"laboratory_director"})
+    director = Actor(ActorKind.USER, uuid7(), "director", of, permissions(roles), roles)
+    async with database.transaction(of) as connection:
+        ids = {code: uuid7() for code in ("K", "MG")}
+        await connection.executemany(
+            "insert into lab.test (id, organization_id, code, name, unit, decimals) values ($1, $2, $3, $3, $4, 1)",
+            [(id_, of, code, "mmol/L") for code, id_ in ids.items()],
+        )
+        panel = PanelView(uuid7(), 1, "P", "a panel", tests=("K", "MG"))
+        await put_panel(connection, of, panel, ids.values())
+        await put_text_in_force(connection, director, ADDS_MG)
+    before = (await shell.run("doctor", "--json")).json
+    assert not [one for one in before if "the rules default" in one["text"] or "the panel" in one["text"]]
+    owner = await asyncpg.connect(owner_of(shared_database_url))
+    await owner.execute("update lab.test set active = false where id = $1", ids["MG"])
+    await owner.close()
+    found = {one["text"]: one for one in (await shell.run("doctor", "--json")).json}
+    why = "a test that it names has another unit, decimals, kind or substance now, or is not in use any more"
+    said = found[f"no result is released by the rules default@1: {why}"]
+    assert (said["severity"], said["command"]) == ("warning", f"labora rule list --organization {name}")
+    said = found["the panel P is ordered without MG, which is not in use"]
+    assert (said["severity"], said["command"]) == ("warning", f"labora panel list --organization {name}")
 
 
 async def test_the_command_finds_what_waits_and_the_alerts_that_stand(shell: Shell, database: Database) -> None:
