@@ -11,7 +11,7 @@ import ssl
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
@@ -27,8 +27,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    at: float
+    at: float  # it was asked for last
     document: object  # None: it could not be fetched
+    fetched_at: float
 
 
 class KeyFetcher:
@@ -50,9 +51,15 @@ class KeyFetcher:
             raise KeysUnavailable("the host is not named in [api] jwks_hosts")
         async with self._locks[url]:
             kept = self._kept.get(url)
-            age = self._clock() - kept.at if kept else 0.0
-            if kept is None or age >= (AT_MOST_EVERY_S if again or kept.document is None else KEPT_S):
-                kept = self._kept[url] = _Kept(self._clock(), await self._get(url))
+            now = self._clock()
+            old = kept is None or kept.document is None or now - kept.fetched_at >= KEPT_S
+            if kept is None or (now - kept.at >= AT_MOST_EVERY_S and (again or old)):
+                document = await self._get(url)
+                if document is not None or kept is None or old:
+                    kept = _Kept(now, document, now)
+                else:  # whoever names a key that nobody has must not take away those that are good
+                    kept = replace(kept, at=now)
+                self._kept[url] = kept
         if kept.document is None:
             raise KeysUnavailable("the keys cannot be fetched")
         return kept.document

@@ -300,3 +300,29 @@ async def test_an_address_that_says_something_else_has_no_keys(said: web.Respons
         with pytest.raises(KeysUnavailable):
             await untrusting.fetch(url)
         assert served.asked == 2, "its certificate is nobody's we know"
+
+
+async def test_keys_that_were_fetched_stand_for_their_time_though_they_cannot_be_fetched_again(tmp_path: Path) -> None:
+    """A key id that nobody has makes for another request, unauthenticated: where that failed, good keys were gone, and
+    the client could not sign in until they were fetched again."""
+    authority, now = Authority(tmp_path), [0.0]
+    async with key_server(authority) as served:
+        fetcher = KeyFetcher(
+            frozenset({served.address}), clock=lambda: now[0], context=dial_context(DialTls(authority.file))
+        )
+        url = f"https://{served.address}/keys"
+        served.answer = web.json_response(KEYS)
+        assert await fetcher.fetch(url) == KEYS
+        served.answer = web.Response(status=503)
+        now[0] = AT_MOST_EVERY_S
+        assert await fetcher.fetch(url, again=True) == KEYS
+        assert await fetcher.fetch(url, again=True) == KEYS
+        assert served.asked == 2, "a fault is not asked for again and again"
+        now[0] = KEPT_S - 1
+        assert await fetcher.fetch(url) == KEYS
+        now[0] = KEPT_S + AT_MOST_EVERY_S
+        with pytest.raises(KeysUnavailable):
+            await fetcher.fetch(url)
+        served.answer = web.json_response(KEYS)
+        now[0] += AT_MOST_EVERY_S
+        assert await fetcher.fetch(url) == KEYS
