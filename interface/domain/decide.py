@@ -405,6 +405,8 @@ def _rounded(
     A limit is rounded so that it stays true: `<0.045` is `<0.05`, not `<0.0`. Without decimals a converted number has
     no more significant digits than were sent.
     """
+    if not number:
+        number = number.copy_abs()  # no one reports -0.0, whoever sends it
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int):
         return number

@@ -218,6 +218,8 @@ def test_limits_are_compared_in_the_unit_of_the_report(value: str, flag: str) ->
         ("HGB", "11.85", "g/dL", "11.9"),  # half up
         ("HGB", "11.84", "g/dL", "11.8"),
         ("HGB", "-0.04", "g/dL", "0.0"),
+        ("HGB", "-0.0", "g/dL", "0.0"),
+        ("HGB", "-0", "g/L", "0.0"),
         ("HGB", "8", "g/dL", "8"),  # no digit is added that was not measured
         ("HGB", "118.5", "g/L", "11.9"),
         ("GLU", "99.5", "mg/dL", "100"),
