@@ -122,6 +122,8 @@ class _Import:
         known = await rows.find_targets(self.connection, TargetFilter(lot_ids=(lot.id,), ended=True))
         other = overlapping(new, known)
         if other is not None and _says(other) == _says(new):
+            when = {"valid_from": said.valid_from, "valid_to": said.valid_to, "note": said.note}
+            _same(f"the target of {said.test} on {said.analyzer}", other, when)
             return False
         await qc_targets.set_target(self.connection, self.actor, place, wanted, self.reason)
         return True
@@ -131,7 +133,8 @@ def _says(one: TargetView) -> tuple[object, ...]:
     return one.mean, one.sd, one.unit, one.source, one.kind
 
 
-_TOLD: Final = {"level_number": "level number", "expires_on": "expiry", "catalogue_number": "catalogue number"}
+_TOLD: Final = {"level_number": "level number", "expires_on": "expiry", "catalogue_number": "catalogue number",
+                "valid_from": "begin", "valid_to": "end"}  # fmt: skip
 
 
 def _same(what: str, known: object, said: Mapping[str, object]) -> None:

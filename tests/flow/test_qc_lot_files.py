@@ -105,3 +105,25 @@ async def test_only_who_manages_quality_control_imports_and_says_why(laboratory:
         ):
             with pytest.raises(ApiError, match=said):
                 await import_lots(connection, actor, read_lots("f", FILE), why)
+
+
+@pytest.mark.parametrize(
+    ("column", "there", "said", "text"),
+    [
+        ("valid_to", "", "2999-01-01", "has no end: change it by itself"),
+        ("valid_to", "2999-01-01", "2998-01-01", "has the end 2999-01-01"),
+        ("valid_from", "2026-01-01", "2026-02-01", "has the begin 2026-01-01"),
+        ("note", "a", "b", "has the note a: change it by itself"),
+    ],
+)
+async def test_a_target_that_is_said_to_end_or_begin_otherwise_is_not_known(
+    laboratory: Laboratory, column: str, there: str, said: str, text: str
+) -> None:
+    """It was counted as known, and went on judging after the end that the file says."""
+    head = HEAD.rstrip("\n") + f",{column}\n"
+    row = "Multi,Maker,77,low,1,2999-01-31,Q1,hema,HGB,hema,g/dL,7.5,0.20,"
+    assert (await take(laboratory, f"{head}{row}{there}\n")).targets == 1
+    assert await take(laboratory, f"{head}{row}{there}\n") == Imported(known=1)
+    assert await take(laboratory, f"{head}{row}\n") == Imported(known=1), "what a file does not say is as it is"
+    [fault] = await faults(laboratory, f"{head}{row}{said}\n")
+    assert text in fault
