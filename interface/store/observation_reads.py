@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from interface.domain.views import Audience, ObservationRow
 from interface.store.actors import TOKENS, TokenHolder
 from interface.store.db import Connection
-from interface.store.search.cover import INSTANTS, hides, note_beside
+from interface.store.search.cover import INSTANTS, hidden, hides
 from interface.store.search.kinds import kinds
 from interface.store.versions import measured, shown_version
 
@@ -114,7 +114,4 @@ def observation_row(id: UUID, beside: Beside, said: Said, audience: Audience) ->
     row = ObservationRow._make((*named, *beside[5:9], *words, *told, note, beside.origin, method, *beside[10:]))
     if not hides(row.status, audience):
         return row
-    return row._replace(**_NO_VALUE, note=note_beside(row.status, row.note))
-
-
-_NO_VALUE: Final[dict[str, Any]] = {"comparator": "", "number": None, "value": "", "flags": None, "comments": None}
+    return row._replace(comparator="", number=None, value="", **hidden(row.status))

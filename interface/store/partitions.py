@@ -74,14 +74,14 @@ async def _create(connection: Connection, partition: Partition) -> bool:
     start, stop = partition.start, partition.stop
     async with connection.transaction():
         await connection.execute(f"set local role {OWNER_ROLE}; set local lock_timeout = '2s'")
+        # Locked from here on, so that no row comes between the move and the attachment, and no other program between
+        # the check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
+        await connection.execute(f"lock table {parent}_default in access exclusive mode")
         if await connection.fetchval(
             f"select count(*) > $3 from (select from {parent}_default where id >= $1 and id < $2 limit $3 + 1) f",  # noqa: S608
             start, stop, MOST_MOVED,
         ):  # fmt: skip
             return False
-        # Locked from here on, so that no row comes between the move and the attachment, and no other program between
-        # the check and the making (an advisory lock would not do: it leaves the catalogue cache as it was).
-        await connection.execute(f"lock table {parent}_default in access exclusive mode")
         if not await _missing(connection, partition):
             return False
         await connection.execute(f"create table {child} (like {parent} including defaults including constraints)")

@@ -173,6 +173,7 @@ async def use(bench: Bench, laboratory: Laboratory, token: str, route: Route) ->
     if route.path == "/api/reports/qc":
         options["params"] = {"month": "2026-11"}
     code = {"panels": "PANEL", "specimen-types": "NEW"}.get(kind, "WBC")
+    code = "T3U" if route.path == "/api/tests/{code}/deactivate" else code  # in no panel
     path = route.path.replace("{id}", str(key)).replace("{code}", code)
     if "{vid}" in path:
         past = await bench.get(path.removesuffix("/{vid}"), token)

@@ -48,11 +48,13 @@ async def catalogue_arguments(shell: Shell, name: str) -> dict[str, tuple[str, .
     interval = ""
     if name in ("interval change", "interval end"):
         interval = await _made(shell, "interval", "add", "HGB", *LIMITS, *by)
+    if name == "test deactivate":  # one that no panel has
+        await shell.run("test", "set", "OURS", "--name", "Ours", "--unit", "mg/dL", *by)
     return {
         "test list": (),
         "test show": ("HGB",),
         "test set": ("HGB", "--department", "other", *by),
-        "test deactivate": ("HGB", *by),
+        "test deactivate": ("OURS", *by),
         "panel list": (),
         "panel set": ("OURS", "--name", "Ours", "--test", "HGB", *by),
         "panel deactivate": ("CBC", *by),

@@ -78,7 +78,7 @@ async def test_roles_without_special_rights_back_up_verify_and_restore(
     later = datetime.now(UTC) + timedelta(days=2000)
     said = [one async for one in deleted(cluster.url(), RetentionSettings(1, 1, 1, 1, 1, 1), later, dry_run=False)]
     assert [(one.kind, one.rows) for one in said if one.kind is Kind.FRAMES] == [(Kind.FRAMES, 0)]
-    there = await cluster.execute("select count(distinct message_id) from lab.frame_default", database="labora")
+    there = await cluster.execute("select count(distinct message_id) from lab.frame", database="labora")
     assert there == await count(cluster)
 
 

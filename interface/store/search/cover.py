@@ -8,7 +8,7 @@ of 25 results cost more to take apart than to find, and what was sent before is 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from interface.domain.model import TAKEN_BACK, ResultStatus
@@ -119,9 +119,14 @@ def hides(status: str, audience: Audience) -> bool:
     return status in _WITHHELD and audience is not Audience.STAFF
 
 
-def note_beside(status: str, note: str) -> str:
-    """The note of a result that hides what it was."""
-    return "" if status in _TAKEN_BACK else note
+def hidden(status: str) -> dict[str, Any]:
+    """What stands beside the value of a result that hides what it was. Of one that was taken back nothing of the
+    version that it is held in: that may be judged by other limits each time that it is."""
+    return _BESIDE | _JUDGED if status in _TAKEN_BACK else _BESIDE
+
+
+_BESIDE: Final[dict[str, Any]] = {"flags": None, "comments": None}
+_JUDGED: Final[dict[str, Any]] = {"low": None, "high": None, "reference": "", "method": "", "note": ""}
 
 
 def read_visit(sent: bytes) -> Visit:
@@ -139,11 +144,7 @@ def read_test(sent: bytes, audience: Audience) -> Test:
         text(reference), tuple(texts(flags)) or None, tuple(texts(comments)) or None, text(note), text(origin),
         text(method),
     )  # fmt: skip
-    if not hides(found.status, audience):
-        return found
-    if found.status in _TAKEN_BACK:  # what is held may be judged by other limits each time that it is
-        found = found._replace(low=None, high=None, reference="", method="")
-    return found._replace(flags=None, comments=None, note=note_beside(found.status, found.note))
+    return found._replace(**hidden(found.status)) if hides(found.status, audience) else found
 
 
 def read_said(sent: bytes, audience: Audience) -> Said:
