@@ -230,6 +230,18 @@ async def test_a_transfer_that_is_told_late_moves_nobody_back(his: Hospital) -> 
     assert await told("A02", "20260105", "3B") == "3B", "when, is not said"
 
 
+async def test_an_order_of_a_clock_that_is_a_little_ahead_is_of_now(his: Hospital) -> None:
+    """When its ward was said was not kept: an event that was told late moved its patient back."""
+    now = datetime.now(UTC)
+    orc, *others = order("1", "K", barcode="B-1")
+    await his.oml(
+        "PV1|1|I|ICU", f"{orc}{'|' * (9 - orc.count('|'))}{now + timedelta(minutes=1):%Y%m%d%H%M%S+0000}", *others
+    )
+    late = f"{now - timedelta(hours=1):%Y%m%d%H%M%S+0000}"
+    await his.send(message("ADT^A02", f"EVN||{late}", pid(), "PV1|1|I|3A"))
+    assert [one.ward for one in await his.orders()] == ["ICU"]
+
+
 async def test_a_transfer_that_was_noted_in_a_time_to_come_keeps_nobody_where_they_are(his: Hospital) -> None:
     """A year that was mistyped, or a clock that was ahead: every later transfer was passed over until then."""
 
