@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -32,12 +33,13 @@ import structlog
 
 from interface import telemetry
 from interface.errors import LeaseLost, StoreAmbiguous, StoreError, StoreUnavailable
-from interface.store.db import COMMAND_TIMEOUT_S, Connection, Database
+from interface.store.db import Connection, Database
 from interface.store.driver_errors import translate
 from interface.store.halves import Halves
 from interface.store.ids import go_on_after, of_int, uuid7_number
 from interface.store.journal_line import Line, Session
-from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, LAST_WAITING, RECOVER, SEAL_CUT
+from interface.store.journal_recover import recovered
+from interface.store.journal_sql import APPEND, APPEND_BLOCKS, APPEND_FRAMES, SEAL_CUT
 from interface.store.notes import Notes
 from interface.store.pressure import Lane, Pressure
 
@@ -448,7 +450,7 @@ class Journal:
                 await self._commit(line, [entry], again=True)
 
     async def _seal_cut(self, rows: Sequence[MessageRow]) -> None:
-        """Seal what links could not. What the database does not take for what it says, the next start seals."""
+        """Seal what links could not. What the database does not take for what it says, the next start tries again."""
         try:
             await self._seal(rows)
         except Exception as error:
@@ -537,15 +539,13 @@ class Journal:
     async def recover(self, link_ids: Collection[UUID]) -> None:
         """Seal as incomplete what was still being received when the last process ended: over links that nobody has, and
         over these, which are ours from now on and over which nothing comes yet. What comes then is later than all that
-        waits, whatever the clock of who took it. Raises StoreError."""
+        waits, whatever the clock of who took it. Raises StoreError, or what a database says that takes nothing."""
         # While other links are served the writer's own may be in the middle of a commit.
         line = Line(self._database, self._organization_id, self._former) if self._tasks else self._first
         try:
             connection = await line.connect()
-            sealed = await connection.fetchval(
-                RECOVER, self._organization_id, list(link_ids), timeout=COMMAND_TIMEOUT_S
-            )
-            last = await connection.fetchval(LAST_WAITING, self._organization_id, timeout=COMMAND_TIMEOUT_S)
+            takes = partial(self._write, line, (), again=True)
+            sealed, last = await recovered(connection, self._organization_id, link_ids, takes)
         except asyncio.CancelledError:
             line.cut()
             raise

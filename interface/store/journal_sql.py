@@ -165,18 +165,21 @@ WITH m AS (
 
 # What a former process was still receiving when it ended: over the links in $2, which are this one's from now on, and
 # over those that nobody has. What another daemon is receiving is left alone.
-RECOVER: Final = """
+_LEFT_OPEN: Final = """m.state = 'receiving' AND (m.link_id = ANY($2) OR NOT EXISTS (
+        SELECT FROM lab.lease l JOIN lab.daemon d ON d.id = l.daemon_id
+        WHERE l.organization_id = m.organization_id AND l.id = m.link_id AND d.gone_at IS NULL))"""
+LEFT_OPEN: Final = f"SELECT m.id FROM lab.message m WHERE m.organization_id = $1 AND {_LEFT_OPEN}"  # noqa: S608
+RECOVER: Final = f"""
 WITH m AS (
     UPDATE lab.message m SET state = 'incomplete', reason = 'restart', sealed_at = now(), reply = 'unsent'
-    WHERE m.state = 'receiving' AND (m.link_id = ANY($2) OR NOT EXISTS (
-        SELECT FROM lab.lease l JOIN lab.daemon d ON d.id = l.daemon_id
-        WHERE l.organization_id = m.organization_id AND l.id = m.link_id AND d.gone_at IS NULL))
+    WHERE {_LEFT_OPEN}
     RETURNING m.id, m.link_id
 ), q AS (
     INSERT INTO lab.queue (message_id, organization_id, lane) SELECT id, $1, link_id FROM m
     ON CONFLICT (message_id) DO NOTHING
 ) SELECT count(*) FROM m
-"""
+"""  # noqa: S608
+RECOVER_ONE: Final = RECOVER.replace(_LEFT_OPEN, f"m.id = $3 AND {_LEFT_OPEN}")
 
 # What came last of what waits to be decided, which is done in the order of ids.
 LAST_WAITING: Final = "SELECT message_id FROM lab.queue WHERE organization_id = $1 ORDER BY message_id DESC LIMIT 1"

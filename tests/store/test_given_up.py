@@ -32,7 +32,7 @@ async def test_a_recovery_that_was_given_up_seals_nothing_later(
     database: Database, owner: Owner, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Done when its links are served again, it would cut what is just coming over them."""
-    monkeypatch.setattr("interface.store.journal.COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("interface.store.journal_recover.COMMAND_TIMEOUT_S", 0.5)
     sealed = whole(await make_link(owner, organization), b"text")
     (row,) = sealed.messages
     async with running(database, organization) as journal:

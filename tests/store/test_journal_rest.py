@@ -90,6 +90,15 @@ async def begun(journal: Journal, link: UUID) -> MessageRow:
     return opened._replace(state="incomplete", sealed_at=AT, reason="lost")
 
 
+async def refusing(owner: Owner, refused: MessageRow) -> None:
+    """It cannot be sealed, and everything else can."""
+    await owner.execute(
+        f"""create function refuse() returns trigger language plpgsql as $$
+            begin if new.id = '{refused.id}' then raise 'damaged'; end if; return new; end $$;
+        create trigger refuse before update on lab.message for each row execute function refuse()"""
+    )
+
+
 async def test_what_is_cut_while_the_database_refuses_everything_is_sealed_once_it_does_not(database_url: str) -> None:
     """A grant that somebody took away for a minute: nobody was told of these frames until the next start."""
     owner, database = await asyncpg.connect(owner_of(database_url)), await Database.connect(database_url)
@@ -113,15 +122,28 @@ async def test_one_that_the_database_refuses_to_seal_leaves_no_other_open(databa
     link = await make_link(owner, organization)
     async with running(database, organization, commit_wait_s=1.0) as journal:
         refused, cut = await begun(journal, link), await begun(journal, link)
-        await owner.execute(
-            f"""create function refuse() returns trigger language plpgsql as $$
-                begin if new.id = '{refused.id}' then raise 'damaged'; end if; return new; end $$;
-            create trigger refuse before update on lab.message for each row execute function refuse()"""
-        )
+        await refusing(owner, refused)
         journal.seal_later([refused, cut])
         await until(lambda: is_sealed(owner, cut.id))
         assert not await is_sealed(owner, refused.id)
         assert await journal.append(whole(link, b"text")) == frozenset()
         assert journal.available
+    await database.close()
+    await owner.close()
+
+
+async def test_nor_does_it_at_the_next_start(database_url: str) -> None:
+    """All of them were sealed by one statement: the laboratory's links could not be opened any more."""
+    owner, database = await asyncpg.connect(owner_of(database_url)), await Database.connect(database_url)
+    organization = await make_organization(owner)
+    link = await make_link(owner, organization)
+    async with running(database, organization, commit_wait_s=1.0) as journal:
+        refused, cut = await begun(journal, link), await begun(journal, link)
+    await refusing(owner, refused)
+    async with running(database, organization, commit_wait_s=1.0) as journal:
+        assert await is_sealed(owner, cut.id)
+        assert await owner.fetchval("select count(*) from lab.queue where message_id = $1", cut.id) == 1
+        assert not await is_sealed(owner, refused.id)
+        assert await journal.append(whole(link, b"text")) == frozenset()
     await database.close()
     await owner.close()
