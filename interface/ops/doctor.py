@@ -304,6 +304,16 @@ def panel_findings(name: str, retired: Mapping[str, Sequence[str]]) -> list[Find
     ]  # fmt: skip
 
 
+def interval_findings(name: str, strange: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Intervals of analyzers that there are not, as of a name that was mistyped while that was not refused."""
+    return [
+        Finding(AlertKind.CRITICAL_UNTOLD, Subject("organization", name), Severity.WARNING,
+                f"intervals of {', '.join(tests)} are of the analyzer {analyzer!r}, which there is not: they, and their"
+                " critical limits, apply to no result", f"labora interval list --organization {name}")
+        for analyzer, tests in strange.items()
+    ]  # fmt: skip
+
+
 def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]:
     """Alerts that stand, as the daemon entered them."""
     return [
@@ -384,6 +394,7 @@ async def _laboratory(connection: Connection, name: str, now: datetime) -> list[
         *laboratory_findings(name, await conditions.of_laboratory(connection), now),
         *rule_findings(name, {one.version: void[one.id] for one in revisions if one.id in void}),
         *panel_findings(name, retired),
+        *interval_findings(name, await catalogue_rows.of_no_analyzer(connection)),
         *control_findings(name, await qc_plans.status(connection, only_due=True)),
         *level_findings(name, await qc_targets.sharing(connection)),
         *critical_findings(name, await criticals.levels(connection)),

@@ -185,6 +185,20 @@ async def read_intervals(
     return [IntervalView(row["test_code"], lab_interval(row)) for row in rows]
 
 
+async def of_no_analyzer(connection: Connection) -> dict[str, list[str]]:
+    """Of analyzers that intervals name and that there are not, the tests; such an interval is for no result."""
+    rows = await connection.fetch(
+        """
+        select i.analyzer, array_agg(distinct t.code order by t.code) as tests
+        from lab.reference_interval i join lab.test t on t.id = i.test_id
+        where i.analyzer <> '' and (i.valid_to is null or i.valid_to > now())
+          and not exists (select from lab.analyzer a where a.name = i.analyzer)
+        group by i.analyzer order by i.analyzer
+        """
+    )
+    return {row["analyzer"]: row["tests"] for row in rows}
+
+
 async def insert_interval(connection: Connection, organization_id: UUID, interval: Interval) -> None:
     values = [getattr(interval, name) for name in _COLUMNS]
     places = ", ".join(f"${place}" for place in range(2, len(_COLUMNS) + 2))

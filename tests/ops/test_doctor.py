@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
@@ -13,15 +14,14 @@ import pytest
 from interface.cli import labora
 from interface.domain import alert_words
 from interface.domain.alerts import AlertKind, Severity, Subject
-from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.model import HoldReason, Interval, ResultStatus
 from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind, PanelView
 from interface.flow import alerting
 from interface.ops import doctor, machine
 from interface.ops.findings import Finding, worst
 from interface.settings import Address, ApiSettings, DatabaseSettings, Settings, StandbySettings, TransportType
-from interface.store import conditions
-from interface.store.catalogue_rows import put_panel
+from interface.store import catalogue_rows, conditions
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Database
 from interface.store.ids import uuid7
@@ -162,7 +162,7 @@ async def test_rules_that_release_nothing_and_panels_that_are_not_whole_are_foun
             [(id_, of, code, "mmol/L") for code, id_ in ids.items()],
         )
         panel = PanelView(uuid7(), 1, "P", "a panel", tests=("K", "MG"))
-        await put_panel(connection, of, panel, ids.values())
+        await catalogue_rows.put_panel(connection, of, panel, ids.values())
         await put_text_in_force(connection, director, ADDS_MG)
     before = (await shell.run("doctor", "--json")).json
     assert not [one for one in before if "the rules default" in one["text"] or "the panel" in one["text"]]
@@ -175,6 +175,28 @@ async def test_rules_that_release_nothing_and_panels_that_are_not_whole_are_foun
     assert (said["severity"], said["command"]) == ("warning", f"labora rule list --organization {name}")
     said = found["the panel P is ordered without MG, which is not in use"]
     assert (said["severity"], said["command"]) == ("warning", f"labora panel list --organization {name}")
+
+
+async def test_an_interval_of_an_analyzer_that_there_is_not_is_found(shell: Shell, database: Database) -> None:
+    """From before that was refused: a critical value of the analyzer that was meant is ordinary."""
+    name, of = shell.organization.name, shell.organization.id
+    async with database.transaction(of) as connection:
+        test = uuid7()
+        await connection.execute(
+            "insert into lab.test (id, organization_id, code, name, unit) values ($1, $2, 'K', 'K', 'mmol/L')", test, of
+        )
+        limits = Interval(str(uuid7()), str(test), "mmol/L", critical_high=Decimal("6.5"), analyzer="xn1")
+        await catalogue_rows.insert_interval(connection, of, limits)
+    answer = await shell.run("doctor", "--json")
+    [found] = [one for one in answer.json if "xn1" in one["text"]]
+    assert found["text"].startswith("intervals of K are of the analyzer 'xn1', which there is not")
+    assert (found["severity"], found["command"]) == ("warning", f"labora interval list --organization {name}")
+    async with database.transaction(of) as connection:
+        await connection.execute(
+            "insert into lab.analyzer (id, organization_id, name, driver) values ($1, $2, 'xn1', 'sysmex_xn')",
+            uuid7(), of,
+        )  # fmt: skip
+    assert not [one for one in (await shell.run("doctor", "--json")).json if "xn1" in one["text"]]
 
 
 async def test_the_command_finds_what_waits_and_the_alerts_that_stand(shell: Shell, database: Database) -> None:
