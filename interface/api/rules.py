@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -30,12 +31,13 @@ def _named(request: web.Request) -> tuple[str, int]:
     return name, int(number[:9])
 
 
-def _revision(one: store.Revision, void: str = "") -> dict[str, object]:
+def _revision(one: store.Revision, void: str = "", unknown: Sequence[str] = ()) -> dict[str, object]:
     validation = one.validation
     return {
         "id": one.id, "name": one.name, "revision": one.revision, "version": one.version, "digest": one.digest,
         "mode": one.mode, "since": one.since, "by": one.by, "author": one.author, "created_at": one.created_at,
         "source": one.source, "reason": one.reason, "void": void,
+        "unknown": list(unknown),
         "validation": None if validation is None else {
             "at": validation.at, "by": validation.by, "vectors": validation.vectors, "cases": validation.cases,
             "uncovered": validation.uncovered, "engine": validation.stamp.engine,
@@ -57,9 +59,9 @@ async def list_rules(request: web.Request) -> web.StreamResponse:
     name = read_query(request, "api/rules", ("name",)).text("name")
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found, off = await store.read_revisions(connection, name), await store.read_switches(connection)
-        void = await flow.why_void(connection, found)
+        void, unknown = await flow.why_void(connection, found), await flow.unknown_in_force(connection, found)
     await note_read(request, "search", "rule_set", None, (), {"query": name})
-    rules = [_revision(one, void.get(one.id, "")) for one in found]
+    rules = [_revision(one, void.get(one.id, ""), unknown.get(one.id, ())) for one in found]
     return json_response({"rules": rules, "off": [_switch(one) for one in off]})
 
 
@@ -67,9 +69,9 @@ async def get_rules(request: web.Request) -> web.StreamResponse:
     """A revision with its document, `body`, as it was written."""
     async with services(request).database.organization(actor_of(request).organization_id) as connection:
         found, body = await flow.read(connection, *_named(request))
-        void = await flow.why_void(connection, [found])
+        void, unknown = await flow.why_void(connection, [found]), await flow.unknown_to(connection, found)
     await note_read(request, "read", "rule_set", found.id)
-    return json_response({**_revision(found, void.get(found.id, "")), "body": body})
+    return json_response({**_revision(found, void.get(found.id, ""), unknown), "body": body})
 
 
 async def list_switches(request: web.Request) -> web.StreamResponse:
@@ -114,9 +116,10 @@ async def import_rules(request: web.Request) -> web.StreamResponse:
     try:
         async with services(request).database.transaction(actor.organization_id) as connection:
             made = await flow.import_rules(connection, actor, text, source, reason)
+            unknown = await flow.unknown_to(connection, made)
     except RuleFileError as error:
         raise ApiError(422, "value", "; ".join(error.problems)) from error
-    return json_response(_revision(made), 201, {"Location": f"/api/rules/{made.version}"})
+    return json_response(_revision(made, "", unknown), 201, {"Location": f"/api/rules/{made.version}"})
 
 
 async def prove(request: web.Request) -> web.StreamResponse:

@@ -63,11 +63,12 @@ def say_problems(path: str, error: RuleFileError) -> int:
     return EXIT_FAILED
 
 
-def revision_row(one: Revision, void: str = "") -> dict[str, object]:
+def revision_row(one: Revision, void: str = "", unknown: Sequence[str] = ()) -> dict[str, object]:
     """A revision as lists and JSON show it."""
     validation = one.validation
     return {
         "version": one.version, "mode": one.mode, "since": one.since, "by": one.by, "void": void,
+        "unknown": list(unknown),
         "validated": validation.at if validation else None, "validated_by": validation.by if validation else "",
         "uncovered": validation.uncovered if validation else None, "author": one.author, "created_at": one.created_at,
         "source": one.source, "reason": one.reason, "digest": one.digest,
@@ -90,8 +91,10 @@ def switch_row(one: SwitchView) -> dict[str, object]:
 @pass_context
 def list_rules(context: Context, name: str, organization: str | None, username: str | None, as_json: bool) -> None:
     """List rule sets, newest revision first: what is in force, what runs in the shadow, what is switched off."""
-    found, off, void = asyncio.run(_list(context.settings, organization, username, name))
-    rows = [revision_row(one, void.get(one.id, "")) for one in found]
+    from interface.flow.rules import says_of_none
+
+    found, off, void, unknown = asyncio.run(_list(context.settings, organization, username, name))
+    rows = [revision_row(one, void.get(one.id, ""), unknown.get(one.id, ())) for one in found]
     switched = [switch_row(one) for one in off]
     if as_json:
         emit({"revisions": rows, "off": switched}, True)
@@ -102,6 +105,8 @@ def list_rules(context: Context, name: str, organization: str | None, username: 
     for version, why in [(one.version, void[one.id]) for one in found if one.id in void]:
         words = f"{version} releases nothing: {why}; `labora rule test {version} --as USER` proves it again"
         click.echo(words, err=True)
+    for version, names in [(one.version, unknown[one.id]) for one in found if one.id in unknown]:
+        click.echo(says_of_none(version, names), err=True)
     for one in off:
         words = " ".join(filter(None, (one.switch.scope.value, one.switch.key)))
         click.echo(f"OFF: {words}, by {one.by} at {one.at:%Y-%m-%d %H:%M} UTC: {one.switch.reason}", err=True)
@@ -109,8 +114,8 @@ def list_rules(context: Context, name: str, organization: str | None, username: 
 
 async def _list(
     settings: Settings, organization: str | None, username: str | None, name: str
-) -> tuple[list[Revision], list[SwitchView], dict[UUID, str]]:
-    from interface.flow.rules import why_void
+) -> tuple[list[Revision], list[SwitchView], dict[UUID, str], dict[UUID, list[str]]]:
+    from interface.flow.rules import unknown_in_force, why_void
     from interface.store import rules
 
     async with desk(settings, organization, username, named=False) as at:
@@ -118,7 +123,8 @@ async def _list(
         async with at.transaction() as connection:
             await at.note_read(connection, "search", "rule_set", None, (), {"query": name})
             found = await rules.read_revisions(connection, name)
-            return found, await rules.read_switches(connection), await why_void(connection, found)
+            void, unknown = await why_void(connection, found), await unknown_in_force(connection, found)
+            return found, await rules.read_switches(connection), void, unknown
 
 
 @rule.command("show", epilog=ENVIRONMENT)

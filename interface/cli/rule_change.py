@@ -61,14 +61,20 @@ def import_(
     path = file or packaged("mappings") / "rules" / "default.toml"
     body, source = read_text(path), file.name if file else "shipped"
 
+    unknown: list[str] = []
+
     async def change(connection: Connection, at: Desk) -> Revision:
-        return await rules.import_rules(connection, at.actor, body, source, reason)
+        made = await rules.import_rules(connection, at.actor, body, source, reason)
+        unknown.extend(await rules.unknown_to(connection, made))
+        return made
 
     try:
         made = asyncio.run(_change(context.settings, organization, username, change))
     except RuleFileError as error:
         return say_problems(str(path), error)
     _say(made, as_json, f"stored; `labora rule test {made.version} --as USER` proves it")
+    if unknown:
+        click.echo(rules.says_of_none(made.version, unknown), err=True)
     return 0
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from interface.domain.calculated import Calculation
+from interface.domain.conditions import Words
 from interface.domain.consistency import Consistency
 from interface.domain.delta import Delta
 from interface.domain.exemptions import Exemption
@@ -19,6 +20,7 @@ from interface.domain.indices import Index
 from interface.domain.ranges import Range
 from interface.domain.reflex import Reflex
 from interface.domain.rules import LinkedSet, Rule
+from interface.domain.scope import Scope
 
 
 class Entry(Protocol):
@@ -100,6 +102,19 @@ class RuleSet:
         asked = [leaf.argument for rule in self.rules for leaf in rule.leaves if leaf.argument]
         indices = [one.index_test for one in self.indices]
         return frozenset((*made, *asked, *indices)) - self.tests()
+
+    def speaks_of(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The analyzers, and the types of specimens, of which it says something by name: of one that there is not it
+        would be said of no result."""
+        entries = [entry for name in SECTIONS for entry in getattr(self, name)]
+        scopes = [entry.scope for entry in entries if isinstance(getattr(entry, "scope", None), Scope)]
+        words = {key: {word for rule in self.rules for leaf in rule.leaves if leaf.predicate.key == key
+                       and isinstance(leaf.condition, Words) for word in leaf.condition.words}
+                 for key in ("analyzer", "specimen_type")}  # fmt: skip
+        return (
+            frozenset().union(words["analyzer"], *(one.analyzers for one in scopes)),
+            frozenset().union(words["specimen_type"], *(one.specimen_types for one in scopes)),
+        )
 
     def never_made(self) -> list[str]:
         """What reflexes add and nothing would make: a calculation is made with what comes after its order. And what is

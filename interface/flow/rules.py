@@ -184,6 +184,37 @@ async def why_void(connection: Connection, found: Iterable[Revision]) -> dict[UU
     return {id_: now[name].void for name, id_ in active.items() if now[name].void}
 
 
+async def unknown_to(connection: Connection, revision: Revision) -> list[str]:
+    """The analyzers and types of specimens of which a revision says something, and which there are not (yet): it is no
+    fault to write rules first, and one that is mistyped says nothing of any result."""
+    try:
+        rule_set = parse_rule_set(await rules.read_body(connection, revision.id), revision.revision)
+    except RuleFileError:
+        return []  # of another version of this program; that it is void is said elsewhere
+    analyzers, types = rule_set.speaks_of()
+    return [
+        *(f"analyzer {one}" for one in sorted(analyzers - await rules.analyzer_names(connection))),
+        *(f"specimen type {one}" for one in sorted(types - await rules.specimen_types(connection))),
+    ]
+
+
+async def unknown_in_force(connection: Connection, found: Iterable[Revision]) -> dict[UUID, list[str]]:
+    """The same of those that are active; without those that speak of what there is alone."""
+    said = {one.id: await unknown_to(connection, one) for one in found if one.mode == ACTIVE}
+    return {id_: words for id_, words in said.items() if words}
+
+
+async def unknown_said(connection: Connection) -> list[str]:
+    """The same in a sentence each."""
+    found = await rules.read_revisions(connection, "")
+    said = await unknown_in_force(connection, found)
+    return [says_of_none(one.version, said[one.id]) for one in found if one.id in said]
+
+
+def says_of_none(version: str, words: Sequence[str]) -> str:
+    return f"{version} speaks of {', '.join(words)}, which there is not: what it says of them is said of no result"
+
+
 # ---- in force -------------------------------------------------------------------------------------------------------
 
 

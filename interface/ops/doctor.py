@@ -275,6 +275,13 @@ def level_findings(name: str, sharing: Sequence[str]) -> list[Finding]:
     return [Finding(AlertKind.QC_PROBLEM, Subject("organization", name), Severity.WARNING, text, command)]
 
 
+def rule_findings(name: str, said: Sequence[str]) -> list[Finding]:
+    """Rules in force that say something of an analyzer or a type of specimen which there is not."""
+    command = f"labora rule list --organization {name}"
+    about = Subject("organization", name)
+    return [Finding(AlertKind.UNMAPPED, about, Severity.WARNING, text, command) for text in said]
+
+
 def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
     late = sum(tasks for level, tasks in levels.items() if level)
     if not late:
@@ -397,6 +404,7 @@ async def _laboratory(connection: Connection, name: str, now: datetime) -> list[
         *interval_findings(name, await catalogue_rows.of_no_analyzer(connection)),
         *control_findings(name, await qc_plans.status(connection, only_due=True)),
         *level_findings(name, await qc_targets.sharing(connection)),
+        *rule_findings(name, await rules.unknown_said(connection)),
         *critical_findings(name, await criticals.levels(connection)),
         *standing_findings(name, await alerts.find(connection, standing=True)),
     ]

@@ -342,3 +342,11 @@ async def rules_of_each(connection: Connection, result_ids: Collection[UUID]) ->
         list(result_ids),
     )
     return {row["result_id"]: (row["created_at"], row["version"], row["rules"]) for row in rows}
+
+
+async def analyzer_names(connection: Connection) -> set[str]:
+    return {row["name"] for row in await connection.fetch("select name from lab.analyzer")}
+
+
+async def specimen_types(connection: Connection) -> set[str]:
+    return {row["code"] for row in await connection.fetch("select code from lab.specimen_type")}

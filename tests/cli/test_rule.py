@@ -119,6 +119,28 @@ async def test_the_shipped_rules_are_proved_and_are_off(shell: Shell) -> None:
     assert listed.json == {"revisions": [], "off": []}
 
 
+async def test_who_stores_or_lists_rules_sees_what_they_say_of_what_there_is_not(shell: Shell, tmp_path: Path) -> None:
+    """A check of a mistyped analyzer or type of specimen was made of no result, and nothing told it from another."""
+    why = ("--as", "dora", "--reason", "r")
+    text = (tmp_path / "rules.toml").read_text()
+    async with shell.laboratory.database.transaction(shell.organization.id) as connection:
+        await connection.execute(
+            "insert into lab.specimen_type (id, organization_id, code, name) values ($1, $2, 'SER', 'Serum')"
+            " on conflict do nothing", uuid7(), shell.organization.id,
+        )  # fmt: skip
+    scope = 'analyzers = ["chem-l"]\nspecimen_types = ["SER", "SERUN"]\n'
+    (tmp_path / "scoped.toml").write_text(text.replace("window_d = 7\n", f"window_d = 7\n{scope}", 1))
+    stored = await shell.run("rule", "import", "scoped.toml", *why)
+    said = "default@1 speaks of analyzer chem-l, specimen type SERUN, which there is not"
+    assert (stored.status, said in stored.err) == (0, True), stored.err
+    assert said not in (await shell.run("rule", "list")).err, "it is not in force"
+    assert (await shell.run("rule", "test", "default@1", "--as", "dora")).status == 0
+    assert (await shell.run("rule", "activate", "default@1", *why)).status == 0
+    listed, rows = await shell.run("rule", "list"), (await shell.run("rule", "list", "--json")).json["revisions"]
+    assert said in listed.err
+    assert [row["unknown"] for row in rows] == [["analyzer chem-l", "specimen type SERUN"]]
+
+
 async def test_who_lists_rules_sees_that_nothing_is_released_by_them_any_more(shell: Shell, tmp_path: Path) -> None:
     """A test got another decimal: every result waits for a person, and `active` was all that was said."""
     why = ("--as", "dora", "--reason", "r")
