@@ -133,18 +133,19 @@ async def _list(
 @pass_context
 def show(context: Context, version: str, organization: str | None, username: str | None, as_json: bool) -> None:
     """Print a revision's document as it was written; the newest without a number."""
-    found, body = asyncio.run(_show(context.settings, organization, username, version))
+    found, body, void = asyncio.run(_show(context.settings, organization, username, version))
+    row = revision_row(found, void)
     if as_json:
-        emit({**revision_row(found), "body": body}, True)
+        emit({**row, "body": body}, True)
         return
-    said = ", ".join(f"{key} {text}" for key, text in revision_row(found).items() if text not in ("", None))
+    said = ", ".join(f"{key} {text}" for key, text in row.items() if text not in ("", None))
     click.echo(said, err=True)
     emit(body.removesuffix("\n"), False)
 
 
 async def _show(
     settings: Settings, organization: str | None, username: str | None, version: str
-) -> tuple[Revision, str]:
+) -> tuple[Revision, str, str]:
     from interface.flow import rules
 
     async with desk(settings, organization, username, named=False) as at:
@@ -152,7 +153,7 @@ async def _show(
         async with at.transaction() as connection:
             found, body = await rules.read(connection, *version_of(version))
             await at.note_read(connection, "read", "rule_set", found.id)
-            return found, body
+            return found, body, (await rules.why_void(connection, [found])).get(found.id, "")
 
 
 # ---- the bench ------------------------------------------------------------------------------------------------------

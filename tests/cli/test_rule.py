@@ -153,5 +153,7 @@ async def test_who_lists_rules_sees_that_nothing_is_released_by_them_any_more(sh
     said = "a test that it names has another unit, decimals, kind or substance now, or is not in use any more"
     assert f"default@1 releases nothing: {said}; `labora rule test default@1 --as USER`" in listed.err
     assert [(row["mode"], row["void"]) for row in rows] == [("active", said)]
+    shown = await shell.run("rule", "show", "default@1", "--json")
+    assert shown.json["void"] == said and f"void {said}" in (await shell.run("rule", "show", "default@1")).err
     assert (await shell.run("rule", "test", "default@1", "--as", "dora")).status == 0
     assert "releases nothing" not in (await shell.run("rule", "list")).err
