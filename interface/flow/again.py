@@ -160,7 +160,9 @@ def case_of(
     known: KnownResult, waited: Waited, specimen: SpecimenFacts, context: DecisionContext, came: Step
 ) -> Case | None:
     """A result as the case that it was before anything beside it was looked at; None where it is not open any more."""
-    test = context.catalogue.tests.get(known.test_id)
+    # What waits of a test that is out of use is a person's; what was released may be spoken against all the same.
+    catalogue = context.catalogue
+    test = catalogue.of_result(known.test_id) if known.status in RELEASED else catalogue.tests.get(known.test_id)
     item = next((one for one in specimen.items if one.id == known.item_id and one.status not in CLOSED_ITEM), None)
     if test is None or item is None or not specimen.available:
         return None

@@ -16,7 +16,8 @@ from interface.flow.people import PatientChange, update_patient
 from interface.flow.rules import deactivate
 from interface.store.catalogue_rows import read_panels
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import put_in_force, sent
+from tests.flow.rulebook import RULES, put_in_force, sent
+from tests.flow.test_late import INDEX
 from tests.flow.test_recalculated import MALE, WITH_EGFR, changed, do, measured, only, put_right
 
 FINAL = ResultStatus.FINAL
@@ -92,3 +93,20 @@ async def test_nobody_releases_what_was_calculated_of_another_sex(database_url: 
         await put_right(lab, MALE)
         with pytest.raises(ReviewError, match=r"the patient's sex was female, is male; correct or reject it$"):
             await lab.release(rate.id)
+
+
+async def test_what_comes_after_its_release_and_would_have_held_it_is_said(lab: Laboratory) -> None:
+    """The tube was haemolysed, whatever became of the test in the hour between."""
+    await put_in_force(lab, RULES + INDEX.format(action="hold"))
+    await lab.order("S1", "K", "CREA")
+    await lab.send(sent("S1", {"K": "4.1"}))
+    await lab.settle()
+    async with lab.database.transaction(lab.organization_id) as connection:
+        for panel in await read_panels(connection, active=True):
+            await deactivate_panel(connection, lab.director, panel.code, "another method")
+        await deactivate_test(connection, lab.director, "K", "another method")
+    lab.worker._catalogues.clear()  # it keeps a catalogue for seconds, and no time passes here
+    await lab.send(sent("S1", {"CREA": "3.2"}, control="C2"))
+    await lab.settle()
+    assert (await one(lab, "K")).status is FINAL
+    assert await changed(lab) == ["K"]
