@@ -37,6 +37,7 @@ from interface.store.alerts import AlertView
 from interface.store.catalogue import read_tests
 from interface.store.conditions import Laboratory, Server
 from interface.store.db import Connection, Database, open_connection
+from interface.store.dispatch_views import RouteView, find_routes
 from interface.store.embedded import EmbeddedPostgres
 from interface.store.schema import APP_ROLE
 from interface.store.server_checks import check_server
@@ -275,7 +276,25 @@ def level_findings(name: str, sharing: Sequence[str]) -> list[Finding]:
     return [Finding(AlertKind.QC_PROBLEM, Subject("organization", name), Severity.WARNING, text, command)]
 
 
-def rule_findings(name: str, said: Sequence[str]) -> list[Finding]:
+def route_findings(
+    name: str, routes: Sequence[RouteView], analyzers: Collection[str], types: Collection[str]
+) -> list[Finding]:
+    """Routes to analyzers that no link is of (`analyzers`: those that one is of), and nobody said are down; and those
+    of a type of specimen that there is not."""
+    nowhere = [
+        f"{one.test_code} is routed to {one.analyzer}, of which the configuration has no link: what is for it waits"
+        for one in routes if one.analyzer not in analyzers and not one.down
+    ] + [
+        f"{code} has a route for specimen type {kind}, which there is not: it is of no specimen"
+        for code, kind in sorted({(one.test_code, one.specimen_type) for one in routes})
+        if kind and kind not in types
+    ]  # fmt: skip
+    command = f"labora dispatch routes --organization {name}"
+    about = Subject("organization", name)
+    return [Finding(AlertKind.DISPATCH, about, Severity.WARNING, text, command) for text in nowhere]
+
+
+def unknown_findings(name: str, said: Sequence[str]) -> list[Finding]:
     """Rules in force that say something of an analyzer or a type of specimen which there is not."""
     command = f"labora rule list --organization {name}"
     about = Subject("organization", name)
@@ -291,7 +310,7 @@ def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
     return [Finding(AlertKind.CRITICAL_UNTOLD, Subject("organization", name), Severity.URGENT, text, command)]
 
 
-def rule_findings(name: str, void: Mapping[str, str]) -> list[Finding]:
+def void_findings(name: str, void: Mapping[str, str]) -> list[Finding]:
     """Active rules that release nothing, as after an upgrade by which their validation is void, and why."""
     command = f"labora rule list --organization {name}"
     return [
@@ -387,24 +406,26 @@ async def _database(settings: Settings, database: Database) -> AsyncIterator[Fin
         yield finding
     for name, organization_id in await _laboratories(settings, database):
         async with database.organization(organization_id) as connection:
-            for finding in await _laboratory(connection, name, server.now):
+            for finding in await _laboratory(settings, connection, name, server.now):
                 yield finding
 
 
-async def _laboratory(connection: Connection, name: str, now: datetime) -> list[Finding]:
+async def _laboratory(settings: Settings, connection: Connection, name: str, now: datetime) -> list[Finding]:
     revisions = await rule_rows.read_revisions(connection, "")
     void = await rules.why_void(connection, revisions)
     known = {one.code for one in await read_tests(connection)}
     panels = await catalogue_rows.read_panels(connection, active=True)
     retired = {one.code: gone for one in panels if (gone := [code for code in one.tests if code not in known])}
+    analyzers = {one.analyzer or one.id for one in settings.links if one.organization == name}
     return [
         *laboratory_findings(name, await conditions.of_laboratory(connection), now),
-        *rule_findings(name, {one.version: void[one.id] for one in revisions if one.id in void}),
+        *void_findings(name, {one.version: void[one.id] for one in revisions if one.id in void}),
         *panel_findings(name, retired),
         *interval_findings(name, await catalogue_rows.of_no_analyzer(connection)),
         *control_findings(name, await qc_plans.status(connection, only_due=True)),
         *level_findings(name, await qc_targets.sharing(connection)),
-        *rule_findings(name, await rules.unknown_said(connection)),
+        *route_findings(name, await find_routes(connection), analyzers, await rule_rows.specimen_types(connection)),
+        *unknown_findings(name, await rules.unknown_said(connection)),
         *critical_findings(name, await criticals.levels(connection)),
         *standing_findings(name, await alerts.find(connection, standing=True)),
     ]

@@ -17,7 +17,8 @@ from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.model import HoldReason, Interval, ResultStatus
 from interface.domain.permissions import permissions
 from interface.domain.views import Actor, ActorKind, PanelView
-from interface.flow import alerting
+from interface.flow import alerting, dispatches
+from interface.flow.dispatches import RouteEntry
 from interface.ops import doctor, machine
 from interface.ops.findings import Finding, worst
 from interface.settings import Address, ApiSettings, DatabaseSettings, Settings, StandbySettings, TransportType
@@ -31,6 +32,7 @@ from tests.conftest import Organization
 from tests.e2e.daemon import free_ports, link
 from tests.flow.rulebook import put_text_in_force
 from tests.ops.telling import Telling
+from tests.qc_records import director
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SERVER = Server("15.1", NOW, 1 << 30, 9, 100, 0.0, 1, 0, None)
@@ -274,3 +276,34 @@ async def test_a_database_that_is_away_is_a_finding_like_others(shell: Shell) ->
     [found] = [one for one in answer.json if one["kind"] == "database"]
     assert found["severity"] == "urgent" and "cannot be reached" in found["text"]
     assert found["command"] == "systemctl status postgresql"
+
+
+async def test_a_route_that_leads_nowhere_is_found(shell: Shell, database: Database) -> None:
+    """Work waited in silence for an analyzer whose link was taken out of the configuration, and that nobody said is
+    down; a mistyped type of specimen had no route."""
+    laboratory = shell.laboratory
+    await laboratory.order()
+    async with database.transaction(shell.organization.id) as connection:
+        test = await connection.fetchval("select code from lab.test where active order by code limit 1")
+        for name in ("left", "hema-1"):
+            await connection.execute(
+                """with made as (insert into lab.analyzer (id, organization_id, name, driver)
+                                 values ($1, $2, $3, 'generic_lis2') returning id)
+                   insert into lab.link (id, organization_id, name, analyzer_id, driver, role)
+                   select $4, $2, $3 || ' line', id, 'generic_lis2', 'analyzer' from made""",
+                uuid7(), shell.organization.id, name, uuid7(),
+            )  # fmt: skip
+        entries = [RouteEntry("left"), RouteEntry("hema-1")]
+        await dispatches.set_routes(connection, director(laboratory), test, entries, "r")
+        await dispatches.set_routes(connection, director(laboratory), test, [RouteEntry("hema-1")], "r", "SERUN")
+
+    async def said() -> list[str]:
+        found = (await shell.run("doctor", "--json")).json
+        return [one["text"] for one in found if "dispatch routes" in (one["command"] or "")]
+
+    left = f"{test} is routed to left, of which the configuration has no link: what is for it waits"
+    mistyped = f"{test} has a route for specimen type SERUN, which there is not: it is of no specimen"
+    assert await said() == [left, mistyped]
+    async with database.transaction(shell.organization.id) as connection:
+        await dispatches.set_down(connection, director(laboratory), "left", "it was sold", is_down=True)
+    assert await said() == [mistyped], "its work goes to the next"
