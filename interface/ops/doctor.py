@@ -31,7 +31,7 @@ from interface.ops.findings import Finding
 from interface.ops.looks import HANGS, Looks
 from interface.ops.machine import Room
 from interface.settings import Settings
-from interface.store import alerts, catalogue_rows, conditions, criticals, migrate
+from interface.store import alerts, catalogue_rows, conditions, criticals, migrate, routes
 from interface.store import rules as rule_rows
 from interface.store.alerts import AlertView
 from interface.store.catalogue import read_tests
@@ -277,16 +277,16 @@ def level_findings(name: str, sharing: Sequence[str]) -> list[Finding]:
 
 
 def route_findings(
-    name: str, routes: Sequence[RouteView], analyzers: Collection[str], types: Collection[str]
+    name: str, found: Sequence[RouteView], analyzers: Collection[str], types: Collection[str]
 ) -> list[Finding]:
     """Routes to analyzers that no link is of (`analyzers`: those that one is of), and nobody said are down; and those
     of a type of specimen that there is not."""
     nowhere = [
         f"{one.test_code} is routed to {one.analyzer}, of which the configuration has no link: what is for it waits"
-        for one in routes if one.analyzer not in analyzers and not one.down
+        for one in found if one.analyzer not in analyzers and not one.down
     ] + [
         f"{code} has a route for specimen type {kind}, which there is not: it is of no specimen"
-        for code, kind in sorted({(one.test_code, one.specimen_type) for one in routes})
+        for code, kind in sorted({(one.test_code, one.specimen_type) for one in found})
         if kind and kind not in types
     ]  # fmt: skip
     command = f"labora dispatch routes --organization {name}"
@@ -416,7 +416,9 @@ async def _laboratory(settings: Settings, connection: Connection, name: str, now
     known = {one.code for one in await read_tests(connection)}
     panels = await catalogue_rows.read_panels(connection, active=True)
     retired = {one.code: gone for one in panels if (gone := [code for code in one.tests if code not in known])}
+    # Another daemon may have links that are in its configuration alone (docs/standby.md).
     analyzers = {one.analyzer or one.id for one in settings.links if one.organization == name}
+    analyzers |= await routes.looked_at(connection)
     return [
         *laboratory_findings(name, await conditions.of_laboratory(connection), now),
         *void_findings(name, {one.version: void[one.id] for one in revisions if one.id in void}),

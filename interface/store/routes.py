@@ -47,6 +47,15 @@ DOWN = """
 """
 
 
+async def looked_at(connection: Connection) -> set[str]:
+    """The analyzers that a daemon has a link of, whichever it is."""
+    rows = await connection.fetch(
+        """select distinct a.name from lab.link_state s join lab.link l on l.id = s.link_id
+             join lab.analyzer a on a.id = l.analyzer_id where s.looked_at > now() - interval '5 minutes'"""
+    )
+    return {row["name"] for row in rows}
+
+
 async def offer_elsewhere(connection: Connection) -> None:
     """What an analyzer that is down was given is looked at again by the others that measure the test by a route and are
     told of their work; what is to be measured again by one that is down, by all that have a code for the test."""

@@ -304,6 +304,14 @@ async def test_a_route_that_leads_nowhere_is_found(shell: Shell, database: Datab
     left = f"{test} is routed to left, of which the configuration has no link: what is for it waits"
     mistyped = f"{test} has a route for specimen type SERUN, which there is not: it is of no specimen"
     assert await said() == [left, mistyped]
+    state = (
+        "insert into lab.link_state (link_id, organization_id, connected, changed_at, looked_at)"
+        " select id, organization_id, true, now(), now() from lab.link where name = 'left line'"
+    )
     async with database.transaction(shell.organization.id) as connection:
+        await connection.execute(state)
+    assert await said() == [mistyped], "another daemon has the link"
+    async with database.transaction(shell.organization.id) as connection:
+        await connection.execute("update lab.link_state set looked_at = now() - interval '1 hour'")
         await dispatches.set_down(connection, director(laboratory), "left", "it was sold", is_down=True)
     assert await said() == [mistyped], "its work goes to the next"
