@@ -111,7 +111,7 @@ def catalogue_digest(rule_set: RuleSet, tests: Iterable[LabTest]) -> str:
     for code in sorted(rule_set.tests()):
         test = known.get(code)
         lines.append(f"{code}|{_relied_on(test) if test else '-'}\n")
-    lines += [f"{code}|-\n" for code in sorted(rule_set.named_beside() - known.keys())]
+    lines += [f"{code}|-\n" for code in sorted(rule_set.named_beside().difference(known))]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

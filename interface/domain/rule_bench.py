@@ -87,7 +87,7 @@ def run(rule_set: RuleSet, tests: Mapping[str, LabTest], cases: Sequence[Written
             rows += _vectors(on, rule, tests[code], tests, coverage)
     vectors = len(rows)
     rows += [_written(on, case, tests, coverage) for case in cases]
-    failures = [f"there is no test {code!r}" for code in sorted((on.tests() | on.named_beside()) - tests.keys())]
+    failures = [f"there is no test {code!r}" for code in sorted((on.tests() | on.named_beside()).difference(tests))]
     failures += on.never_made()
     failures += [f"{row.test}: {row.fact} {row.value}: {row.wrong}" for row in rows if row.wrong]
     uncovered, branches = _uncovered(on, coverage)

@@ -143,7 +143,7 @@ async def import_rules(connection: Connection, actor: Actor, body: str, source: 
 def problems_of(rule_set: RuleSet, known: Mapping[str, LabTest]) -> list[str]:
     """What is wrong with a document in this laboratory."""
     named = rule_set.tests() | rule_set.named_beside()
-    problems = [f"there is no test {code!r} in use" for code in sorted(named - known.keys())] + rule_set.never_made()
+    problems = [f"there is no test {code!r} in use" for code in sorted(named.difference(known))] + rule_set.never_made()
     for rule in rule_set.rules:
         for code in rule.tests:
             if rule.unit is not None and code in known and known[code].unit != rule.unit:
