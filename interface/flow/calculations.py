@@ -126,12 +126,14 @@ def _calculation(
     if specimen is None or test is None:
         return None
     item = next((one for one in specimen.items if one.test_id == test.id and one.status not in CLOSED_ITEM), None)
-    if item is None or _measured(item, beside.known, others):
+    runs = [one for one in beside.known if item is not None and one.item_id == item.id]
+    known = next((one for one in runs if one.origin is Origin.CALCULATION), None)
+    if item is None or _measured(item, runs, known, others):
         return None
     version, subject = rules.rule_set.version, subject_of(specimen, specimen.type, context)
     all_said = [(calculate(rule, test, siblings, subject, version), rule) for rule in several]
     said, rule = next((one for one in all_said if one[0].value is not None), all_said[0])
-    known, gone = next((one for one in beside.known if one.item_id == item.id), None), beside.gone.get(item.id)
+    gone = beside.gone.get(item.id)
     if said.value is None and known is None:
         return None
     value, verdict = (said.value, "ok") if said.value is not None else (Value(ValueKind.EMPTY), "none")
@@ -260,8 +262,12 @@ def _shown(value: Value) -> str:
     return f"{value.comparator or ''}{value.text}"
 
 
-def _measured(item: OrderedItem, known: Iterable[KnownResult], others: Iterable[Case]) -> bool:
-    """Whether somebody has measured what would be calculated."""
-    if any(one.item_id == item.id and one.origin is not Origin.CALCULATION for one in known):
-        return True
-    return any(case.item is not None and case.item.id == item.id for case in others)
+def _measured(
+    item: OrderedItem, runs: Iterable[KnownResult], calculated: KnownResult | None, others: Iterable[Case]
+) -> bool:
+    """Whether somebody has measured what would be calculated. What waits beside the calculated value that is reported
+    takes nothing of it: that goes on to be what its inputs make."""
+    fresh = [case for case in others if case.item is not None and case.item.id == item.id]
+    if calculated is not None and calculated.reportable:
+        return any(case.reportable for case in fresh)
+    return bool(fresh) or any(one.origin is not Origin.CALCULATION for one in runs)

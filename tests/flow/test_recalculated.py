@@ -11,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from interface.domain.model import HoldReason, Interval, ResultStatus, Sex, Step
+from interface.domain.model import HoldReason, Interval, Origin, ResultStatus, Sex, Step
 from interface.domain.review import ReviewError
 from interface.domain.views import IdentifierView, ResultView
 from interface.flow import results, review
 from interface.flow.catalogue import add_interval
 from interface.flow.correction import NewValue
+from interface.flow.entry import Entry, enter
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
 from interface.flow.people import NewPatient, PatientChange, create_patient, merge, unmerge, update_patient
 from interface.flow.recalculation import recalculate
@@ -142,6 +143,20 @@ async def test_of_what_is_released_the_new_value_waits_for_a_person(database_url
         await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is a man", accept_hold=True))
         after = await only(lab)
         assert (after.value, after.status) == (OF_A_MAN, CORRECTED)
+
+
+async def test_so_it_does_where_a_person_has_typed_another_run_that_waits(database_url: str) -> None:
+    """A run beside the one that is reported: its value stays, whatever it was made of says by now."""
+    async with measured(database_url, WITH_EGFR) as lab:
+        before = await only(lab)
+        assert before.order_item_id is not None
+        typed = Entry(before.order_item_id, "11", "", "by hand")
+        await do(lab, lambda at: enter(at, lab.director, [typed]))
+        runs = {view.origin: view for view in await lab.results() if view.test_code == "EGFR_2021"}
+        assert runs[Origin.MANUAL].held == (HoldReason.ALREADY_REPORTED,)
+        creatinine = await only(lab, "CREA")
+        await do(lab, lambda at: review.correct(at, lab.director, creatinine.id, NewValue("9.5"), "was diluted"))
+        assert [view.pending for view in await lab.results() if view.id == before.id] == [True]
 
 
 async def test_another_name_changes_nothing_that_is_calculated(database_url: str) -> None:
