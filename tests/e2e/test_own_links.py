@@ -98,7 +98,7 @@ async def test_what_only_the_other_can_read_waits_is_told_and_is_decided_once_it
             )
             assert settled == "held"
             assert await _backlog(founded_url) == {}
-    assert "message.parked" not in [one["action"] for one in logs]
+    assert "message.parked" not in [one.get("action") for one in logs]
 
 
 async def test_what_it_left_when_it_went_is_parked_where_everybody_sees_it(
