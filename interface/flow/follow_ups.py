@@ -18,6 +18,7 @@ from interface.store import audit, dispatch_ends, follow_ups, lab_changes
 from interface.store.db import Connection
 from interface.store.follow_ups import FollowUp
 from interface.store.lab_changes import ResultRow
+from interface.store.review import released_runs
 
 PERSON = "person"  # what follow-ups that nobody's rule asked for are named for, with a number behind it
 _OPEN = frozenset({FollowUpState.REQUESTED, FollowUpState.SENT})
@@ -94,6 +95,9 @@ async def end(connection: Connection, actor: Actor, row: ResultRow) -> None:
     await dispatch_ends.withdraw_runs(connection, actor, row.order_item_id, asked, text)
     for follow_up_id in asked:
         await follow_ups.set_state(connection, follow_up_id, FollowUpState.CANCELLED)
+    awaited = any(one.state in _OPEN for one in await follow_ups.of_items(connection, [row.order_item_id]))
+    if not awaited and await released_runs(connection, row.order_item_id, row.id):  # as it was before it was asked for
+        await lab_changes.step_item(connection, row, ItemStatus.VERIFIED)
 
 
 def _check(actor: Actor, kind: FollowUpKind, rule: str, dilution: Decimal | None) -> None:

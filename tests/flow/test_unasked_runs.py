@@ -10,6 +10,7 @@ from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.domain.views import ResultView
 from interface.flow import follow_ups, review
 from interface.flow.correction import NewValue
+from interface.store.review import Policy, set_policy
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import put_in_force, sent
 
@@ -146,3 +147,25 @@ async def test_after_a_person_has_corrected_what_waited_for_its_rerun_no_run_is_
     found = await by_value(lab)
     assert (found["4.2"].status, found["5.1"].status) == (PRELIMINARY, PRELIMINARY)
     assert await state(lab) == "cancelled"
+
+
+async def test_what_is_reported_is_done_again_once_a_person_has_decided_about_the_run_to_be_repeated(
+    lab: Laboratory,
+) -> None:
+    """Its rerun is awaited by nobody, and the value that is reported stands: nothing of its order is still to come."""
+    await lab.order("S1", "NA")
+    for control, value, at in (("C1", "140", FIRST), ("C2", "150", LATER)):
+        await lab.send(sent("S1", {"NA": value}, control=control, at=at))
+        await lab.settle()
+    [other] = [view for view in await lab.results() if view.value == "150"]
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await set_policy(connection, lab.organization_id, Policy("", True, None))
+        await review.rerun(connection, lab.director, other.id, "odd")
+    status = "select status from lab.order_item"
+    assert await lab.owner.fetchval(status) == "in_progress"
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.verify(connection, lab.director, other.id, "as it is", accept_hold=True)
+    assert (await lab.owner.fetchval(status), await state(lab)) == ("verified", "cancelled")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.reject(connection, lab.director, other.id, "no")
+    assert await lab.owner.fetchval(status) == "verified"
