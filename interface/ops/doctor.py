@@ -289,16 +289,12 @@ def route_findings(
         for code, kind in sorted({(one.test_code, one.specimen_type) for one in found})
         if kind and kind not in types
     ]  # fmt: skip
-    command = f"labora dispatch routes --organization {name}"
-    about = Subject("organization", name)
-    return [Finding(AlertKind.DISPATCH, about, Severity.WARNING, text, command) for text in nowhere]
+    return _warnings(name, AlertKind.DISPATCH, "dispatch routes", nowhere)
 
 
 def unknown_findings(name: str, said: Sequence[str]) -> list[Finding]:
     """Rules in force that say something of an analyzer or a type of specimen which there is not."""
-    command = f"labora rule list --organization {name}"
-    about = Subject("organization", name)
-    return [Finding(AlertKind.UNMAPPED, about, Severity.WARNING, text, command) for text in said]
+    return _warnings(name, AlertKind.UNMAPPED, "rule list", said)
 
 
 def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
@@ -312,32 +308,33 @@ def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
 
 def void_findings(name: str, void: Mapping[str, str]) -> list[Finding]:
     """Active rules that release nothing, as after an upgrade by which their validation is void, and why."""
-    command = f"labora rule list --organization {name}"
-    return [
-        Finding(AlertKind.HELD_AGE, Subject("organization", name), Severity.WARNING,
-                f"no result is released by the rules {version}: {why}", command)
-        for version, why in void.items()
-    ]  # fmt: skip
+    said = [f"no result is released by the rules {version}: {why}" for version, why in void.items()]
+    return _warnings(name, AlertKind.HELD_AGE, "rule list", said)
 
 
 def panel_findings(name: str, retired: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Panels with tests that were taken out of use while that was not refused."""
-    command = f"labora panel list --organization {name}"
-    return [
-        Finding(AlertKind.DISPATCH, Subject("organization", name), Severity.WARNING,
-                f"the panel {code} is ordered without {', '.join(tests)}, which is not in use", command)
+    said = [
+        f"the panel {code} is ordered without {', '.join(tests)}, which is not in use"
         for code, tests in retired.items()
     ]  # fmt: skip
+    return _warnings(name, AlertKind.DISPATCH, "panel list", said)
 
 
 def interval_findings(name: str, strange: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Intervals of analyzers that there are not, as of a name that was mistyped while that was not refused."""
-    return [
-        Finding(AlertKind.CRITICAL_UNTOLD, Subject("organization", name), Severity.WARNING,
-                f"intervals of {', '.join(tests)} are of the analyzer {analyzer!r}, which there is not: they, and their"
-                " critical limits, apply to no result", f"labora interval list --organization {name}")
+    said = [
+        f"intervals of {', '.join(tests)} are of the analyzer {analyzer!r}, which there is not: they, and their"
+        " critical limits, apply to no result"
         for analyzer, tests in strange.items()
-    ]  # fmt: skip
+    ]
+    return _warnings(name, AlertKind.CRITICAL_UNTOLD, "interval list", said)
+
+
+def _warnings(name: str, kind: AlertKind, command: str, said: Sequence[str]) -> list[Finding]:
+    """Of one laboratory, each with the command that shows it."""
+    about, shown = Subject("organization", name), f"labora {command} --organization {name}"
+    return [Finding(kind, about, Severity.WARNING, text, shown) for text in said]
 
 
 def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]:
