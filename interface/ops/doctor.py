@@ -289,12 +289,12 @@ def route_findings(
         for code, kind in sorted({(one.test_code, one.specimen_type) for one in found})
         if kind and kind not in types
     ]  # fmt: skip
-    return _warnings(name, AlertKind.DISPATCH, "dispatch routes", nowhere)
+    return _warnings(name, AlertKind.DISPATCH, f"labora dispatch routes --organization {name}", nowhere)
 
 
 def unknown_findings(name: str, said: Sequence[str]) -> list[Finding]:
     """Rules in force that say something of an analyzer or a type of specimen which there is not."""
-    return _warnings(name, AlertKind.UNMAPPED, "rule list", said)
+    return _warnings(name, AlertKind.UNMAPPED, f"labora rule list --organization {name}", said)
 
 
 def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
@@ -309,7 +309,7 @@ def critical_findings(name: str, levels: dict[int, int]) -> list[Finding]:
 def void_findings(name: str, void: Mapping[str, str]) -> list[Finding]:
     """Active rules that release nothing, as after an upgrade by which their validation is void, and why."""
     said = [f"no result is released by the rules {version}: {why}" for version, why in void.items()]
-    return _warnings(name, AlertKind.HELD_AGE, "rule list", said)
+    return _warnings(name, AlertKind.HELD_AGE, f"labora rule list --organization {name}", said)
 
 
 def panel_findings(name: str, retired: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -318,7 +318,7 @@ def panel_findings(name: str, retired: Mapping[str, Sequence[str]]) -> list[Find
         f"the panel {code} is ordered without {', '.join(tests)}, which is not in use"
         for code, tests in retired.items()
     ]  # fmt: skip
-    return _warnings(name, AlertKind.DISPATCH, "panel list", said)
+    return _warnings(name, AlertKind.DISPATCH, f"labora panel list --organization {name}", said)
 
 
 def interval_findings(name: str, strange: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -328,13 +328,12 @@ def interval_findings(name: str, strange: Mapping[str, Sequence[str]]) -> list[F
         " critical limits, apply to no result"
         for analyzer, tests in strange.items()
     ]
-    return _warnings(name, AlertKind.CRITICAL_UNTOLD, "interval list", said)
+    return _warnings(name, AlertKind.CRITICAL_UNTOLD, f"labora interval list --organization {name}", said)
 
 
 def _warnings(name: str, kind: AlertKind, command: str, said: Sequence[str]) -> list[Finding]:
     """Of one laboratory, each with the command that shows it."""
-    about, shown = Subject("organization", name), f"labora {command} --organization {name}"
-    return [Finding(kind, about, Severity.WARNING, text, shown) for text in said]
+    return [Finding(kind, Subject("organization", name), Severity.WARNING, text, command) for text in said]
 
 
 def standing_findings(name: str, standing: Sequence[AlertView]) -> list[Finding]:
