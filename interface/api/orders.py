@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from aiohttp import web
@@ -142,6 +143,7 @@ async def change(request: web.Request) -> web.StreamResponse:
         requester=_practitioner(requester) if requester is not None else None,
         requester_id=body.id("requester_id"),
         cleared=cleared,
+        ward_at=datetime.now(UTC),
     )
     version = version_of(request, body)
     body.done()

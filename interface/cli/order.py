@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -244,6 +244,7 @@ def change(
         priority=Priority(priority) if priority else None,
         requester=NewPractitioner(value, authority=authority) if value else None,
         cleared=frozenset(cleared),
+        ward_at=datetime.now(UTC),
         **said,
     )
 

@@ -53,7 +53,7 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class OrderChange:
     """What is to be said of an order from now on; None leaves it. `cleared`: what is not known any more; `ward_at`:
-    when a hospital said the ward."""
+    when the ward was said, None where that is not known."""
 
     priority: Priority | None = None
     clinical_history: str | None = None

@@ -122,7 +122,9 @@ async def create_order(
         raise OrderError(problems)
     if existing is not None:
         return await _repeated(connection, actor, existing, order, tests, audience, if_none)
-    order_id, number = await _make(connection, actor, order, tests)
+    # What says nothing else is said now: also its ward, which a transfer of before leaves as it is.
+    now = replace(order, ordered_at=order.ordered_at or datetime.now(UTC))
+    order_id, number = await _make(connection, actor, now, tests)
     if order.placer_number:
         placed_id = await placing.insert(
             connection, actor.organization_id, order.placer, order_id, number, ward=order.ward.strip()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from interface.domain.permissions import Role
+from interface.store import order_changes
 from tests.api.bench import Bench, Laboratory
 from tests.api.test_fhir_orders import answered, bundle, counted, entry, request, send, whole
 
@@ -115,3 +118,22 @@ async def test_an_order_is_replaced_whole_or_not_at_all(bench: Bench, laboratory
     reader = await laboratory.client_token("system/*.rs")
     for method, at in (("POST", path), ("PATCH", f"/api/orders/{done['id']}")):
         assert (await bench.ask(method, at, reader, json={})).status == 403
+
+
+async def test_the_ward_that_was_said_over_rest_is_left_by_no_transfer_of_before(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """Only an order of HL7 kept when its ward was said: a transfer that was told late moved others back, and a critical
+    result was called to the ward that the patient had left."""
+    made = await ask(bench, token, "POST", "/api/orders", 201, **ORDER, ward="ICU")
+    path, before = f"/api/orders/{made['id']}", datetime.now(UTC) - timedelta(hours=1)
+
+    async def moved(at: datetime) -> Any:
+        async with laboratory.database.transaction(laboratory.organization_id) as connection:
+            await order_changes.move(connection, [UUID(made["patient_id"])], "3A", at)
+        return (await bench.ask("GET", path, token)).json["ward"]
+
+    assert await moved(before) == "ICU"
+    await ask(bench, token, "PATCH", path, 200, ward="OPS", version=made["version"])
+    assert await moved(before) == "OPS"
+    assert await moved(datetime.now(UTC)) == "3A"

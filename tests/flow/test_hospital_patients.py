@@ -274,7 +274,7 @@ async def test_an_order_that_is_said_again_is_the_same_where_the_patient_was_mov
             return await create_order(connection, his.lab.director, one)
 
     made = await place(new)
-    assert (await his.adt("A02", PID, "PV1|1|I|ICU")).code == "AA"
+    assert (await his.send(message("ADT^A02", "EVN", PID, "PV1|1|I|ICU"))).code == "AA"
     assert (await place(new)).id == made.id
     assert (await place(replace(new, ward="ICU"))).ward == "ICU"
     for other in {"", "3A", "4B"} - {ward}:
