@@ -206,3 +206,21 @@ def test_a_links_calendar_is_checked(line: str, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, HERE, {})
     assert [problem.path for problem in caught.value.problems] == [f"link[0].{key}"]
+
+
+def test_of_several_laboratories_a_notice_says_whose_ward_it_means(tmp_path: Path) -> None:
+    """Each has a 3A: the one of the other hospital was told of orders that are not its own, also of critical ones."""
+    (tmp_path / "roster.toml").write_text(ROSTER)
+    text = f'[alerts]\nroster = "{tmp_path}/roster.toml"\n{CHANNELS}'
+    links = [
+        f'[[link]]\nid = "{name}"\norganization = "{name}"\ndriver = "generic_lis2"\n'
+        f'transport = {{ type = "tcp-listen", listen = "127.0.0.1:{port}" }}\n'
+        for name, port in (("main", 4001), ("north", 4002))
+    ]
+    assert parse(f"{text}\n{links[0]}", HERE, SECRETS)
+    with pytest.raises(ConfigError) as caught:
+        parse(f"{text}\n{''.join(links)}", HERE, SECRETS)
+    [problem] = caught.value.problems
+    assert (problem.path, "several laboratories" in problem.text) == ("roster.notice[0].organization", True)
+    (tmp_path / "roster.toml").write_text(ROSTER.replace('ward = "3A"', 'ward = "3A"\norganization = "north"'))
+    assert parse(f"{text}\n{''.join(links)}", HERE, SECRETS)
