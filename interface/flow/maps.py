@@ -265,6 +265,8 @@ async def commit(
     change_id, number = await maps.write_change(
         connection, actor, proposal.kind, reason.strip(), source, proposal.ended, proposal.added, proposal.undoes
     )
+    if proposal.undoes is not None:
+        await map_controls.restore(connection, actor, proposal.undoes, reason.strip())
     controls = await map_controls.exclude(connection, actor, [one.key for one in proposal.changes], reason.strip())
     keys = [str(change.key) for change in proposal.changes]
     detail = {

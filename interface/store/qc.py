@@ -317,6 +317,17 @@ async def mapped_otherwise(connection: Connection, codes: Collection[tuple[str, 
     return [(row["qc_result_id"], Stream(row["analyzer_id"], row["test_id"], row["module"])) for row in found]
 
 
+async def excluded_with(connection: Connection, change_id: UUID) -> list[tuple[UUID, Stream]]:
+    """The controls that a change of the maps excluded, in its own transaction, and that nobody has restored since."""
+    found = await connection.fetch(
+        """select p.qc_result_id, p.analyzer_id, p.test_id, p.module from lab.map_change c
+             join lab.qc_point p on p.excluded_at = c.created_at and p.excluded_by_name = c.actor_name
+            where c.id = $1 order by p.measured_at, p.qc_result_id""",
+        change_id,
+    )
+    return [(row["qc_result_id"], Stream(row["analyzer_id"], row["test_id"], row["module"])) for row in found]
+
+
 @record
 class Entered:
     """A control's result as a person enters it."""

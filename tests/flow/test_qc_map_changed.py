@@ -8,6 +8,7 @@ import pytest
 
 from interface.domain.mapping import MapKey, Target, Wanted
 from interface.flow import maps as flow
+from interface.flow import qc_people
 from interface.flow.qc_sweep import sweep
 from interface.store import maps
 from interface.store import qc as rows
@@ -91,3 +92,26 @@ async def test_what_a_code_stands_for_is_asked_once_and_not_for_each_of_its_cont
         asked_of = [str(row[0]) for row in plan if " on code_map " in row[0]]
         assert asked_of and all("loops=1)" in line for line in asked_of)
         assert await lab.owner.fetchval("select count(*) from lab.qc_point") == 4
+
+
+async def test_what_an_undone_change_excluded_counts_again(database_url: str) -> None:
+    """A map that was changed by mistake and put back left its test without controls, which held every result of it."""
+    async with laboratory(database_url) as lab:
+        at = control_bench(lab)
+        await at.levels(1)
+        await at.send("QC1", "7.05", 40)
+        await at.send("QC1", "7.06", 30)
+        async with lab.database.organization(lab.organization_id) as connection:
+            [_, own] = await connection.fetch("select qc_result_id from lab.qc_point order by measured_at")
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await qc_people.exclude(connection, lab.director, own["qc_result_id"], "air bubble")
+        await mapped(lab, Target("RBC", "10*12/L"))
+        assert (await found(lab))[0] == "unknown"
+        async with lab.database.transaction(lab.organization_id) as connection:
+            basis = await maps.basis(connection)
+            proposal = await flow.propose_undo(connection, basis.seen, basis)
+            await flow.commit(connection, lab.director, proposal, "the wrong code")
+        await sweep(lab.database, lab.organization_id)
+        assert await found(lab) == ("ok", ["air bubble"]), "what a person excluded is for a person to restore"
+        told = await lab.owner.fetch("select text from lab.qc_action where kind = 'restore'")
+        assert [row["text"] for row in told] == ["its code stands for this test again: the wrong code"]
