@@ -60,8 +60,10 @@ async def _note(request: web.Request, kept: Kept) -> None:
 
 
 async def _asked(request: web.Request) -> bytes:
-    """A digest of what is asked: what must be the same for it to be the same request."""
-    said = (request.method, request.path_qs, *(request.headers.get(name, "") for name in _PART_OF_IT))
+    """A digest of what is asked, and of what who asks may: what must be the same for it to be the same request. An
+    answer shows what a token with other scopes may not see."""
+    scopes = " ".join(sorted(actor_of(request).scopes))
+    said = (request.method, request.path_qs, scopes, *(request.headers.get(name, "") for name in _PART_OF_IT))
     return hashlib.sha256(b"\0".join((*(one.encode() for one in said), await request.read()))).digest()
 
 

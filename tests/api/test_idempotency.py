@@ -6,14 +6,17 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from interface.api.idempotency import HEADER, REPLAYED
 from interface.domain.permissions import Role
+from interface.flow import actors
 from interface.store import idempotency
 from interface.store.db import Connection
 from interface.store.idempotency import Kept
 from tests.api.bench import Answer, Bench, Laboratory
+from tests.api.test_fhir_orders import FHIR, patient
 
 
 def someone() -> dict[str, Any]:
@@ -141,3 +144,19 @@ async def test_what_was_answered_is_forgotten_whoever_asks_next(bench: Bench, la
         )  # fmt: skip
         assert await idempotency.forget(connection) == 1
         assert await connection.fetchval("select key from lab.idempotency_key") == new
+
+
+async def test_what_a_token_may_not_read_is_not_answered_again_to_it(bench: Bench, laboratory: Laboratory) -> None:
+    """The whole patient was, though the token had been asked for to write and not to read."""
+    made, key = await laboratory.client("system/Patient.cr"), uuid4().hex
+    headers = FHIR | {HEADER: key, "Prefer": "return=representation"}
+
+    async def created(scope: str) -> Answer:
+        issued = await actors.client_token(laboratory.database, made.client_id, made.secret, scope, 600)
+        return await bench.ask("POST", "/fhir/Patient", issued.token, data=orjson.dumps(patient()), headers=headers)
+
+    first = await created("system/Patient.cr")
+    assert (first.status, first.json["resourceType"]) == (201, "Patient")
+    blind = await created("system/Patient.c")
+    assert (blind.status, blind.json["resourceType"]) == (422, "OperationOutcome")
+    assert (await created("system/Patient.cr")).body == first.body
