@@ -53,7 +53,10 @@ join lab.result r on r.id = v.result_id
 left join lab.analyzer a on a.id = r.analyzer_id
 left join lateral (select * from lab.decision y where y.result_version_id = v.id offset 0) d on true
 left join lab.app_user u on u.id = v.actor_id
-left join lab.app_user w on w.id = v.verified_by
+left join lateral {before} f  -- who verified it first, where two people do
+    on f.version = (lab.explained(d.steps)::jsonb -> -1 -> 'inputs' ->> 'from_version')::int
+   and v.status in ('final', 'corrected')
+left join lab.app_user w on w.id = coalesce(v.verified_by, f.verified_by)
 left join lab.client c on c.id = v.actor_id
 left join lab.link l on l.id = v.actor_id
 left join lab.rule_set g on g.id = v.actor_id

@@ -19,7 +19,7 @@ from interface.domain.model import HoldReason
 from interface.domain.permissions import Role
 from interface.domain.report import Language, OrderReport, Paper
 from interface.domain.specimens import RejectReason
-from interface.domain.views import Audience, OrderView
+from interface.domain.views import Actor, Audience, OrderView
 from interface.errors import ApiError
 from interface.flow import people, reports, review, specimens
 from interface.flow.correction import NewValue
@@ -27,9 +27,10 @@ from interface.flow.order_changes import cancel
 from interface.flow.orders import NewSpecimen
 from interface.flow.placing import Batch, PlacedTube, PlacerNumber, Placing, place
 from interface.render import report_json
-from interface.store import changes, lab_changes
+from interface.store import changes, lab, lab_changes
 from interface.store import reports as rows
 from interface.store.db import Connection, Database
+from interface.store.evidence import find_provenance
 from interface.store.lab import released_before
 from interface.store.review import Policy, set_policy
 from tests.conftest import Organization
@@ -405,9 +406,8 @@ async def _identifier(laboratory: Laboratory, of: OrderView) -> Any:
     return view.identifiers[0]
 
 
-async def test_who_checked_and_who_released_are_both_named(laboratory: Laboratory) -> None:
-    placed = await laboratory.order()
-    result_id = await laboratory.result(placed)
+async def two_people(laboratory: Laboratory) -> dict[str, Actor]:
+    """Who have to verify each result, by name."""
     names = {}
     async with transaction(laboratory) as connection:
         await set_policy(connection, laboratory.organization_id, Policy("", True, None))
@@ -419,6 +419,14 @@ async def test_who_checked_and_who_released_are_both_named(laboratory: Laborator
                 " values ($1, $2, $3, $4, '')",
                 actor.id, laboratory.organization_id, name, f"{name} Putri",
             )  # fmt: skip
+    return names
+
+
+async def test_who_checked_and_who_released_are_both_named(laboratory: Laboratory) -> None:
+    placed = await laboratory.order()
+    result_id = await laboratory.result(placed)
+    names = await two_people(laboratory)
+    async with transaction(laboratory) as connection:
         await review.verify(connection, names["Ayu"], result_id)
         await review.verify(connection, names["Budi"], result_id)
     who = ("Budi Putri", "Ayu Putri", False)
@@ -439,6 +447,32 @@ async def test_who_checked_and_who_released_are_both_named(laboratory: Laborator
         await review.comment(connection, names["Budi"], result_id, "and again")
         await review.accept_change(connection, names["Ayu"], result_id)
     assert await named() == ("Ayu Putri", "Budi Putri", False)
+
+
+async def test_so_does_the_provenance_of_each_version(laboratory: Laboratory) -> None:
+    """Over FHIR nobody but the second had seen a result that two people have to verify."""
+    result_id = await laboratory.result(await laboratory.order())
+    names = await two_people(laboratory)
+
+    async def agents() -> tuple[str, str]:
+        async with transaction(laboratory) as connection:
+            shown = await lab.get_result(connection, result_id, EMR)
+            assert shown is not None
+            [one] = await find_provenance(connection, [shown.version_id], EMR)
+        return one.verifier, one.actor
+
+    async with transaction(laboratory) as connection:
+        await review.verify(connection, names["Ayu"], result_id)
+        await review.verify(connection, names["Budi"], result_id)
+    assert await agents() == ("Ayu", "Budi")
+    async with transaction(laboratory) as connection:
+        await review.comment(connection, names["Ayu"], result_id, "haemolysed")
+    assert await agents() == ("", "Ayu"), "who has only said something of it"
+    await laboratory.change(result_id, "14.1", version=5)
+    async with transaction(laboratory) as connection:
+        await review.accept_change(connection, names["Budi"], result_id)
+        await review.accept_change(connection, names["Ayu"], result_id)
+    assert await agents() == ("Budi", "Ayu")
 
 
 async def test_of_readers_at_once_one_makes_the_version(laboratory: Laboratory) -> None:
