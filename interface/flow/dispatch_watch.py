@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -61,7 +61,7 @@ async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> C
             heard = await routes.note_links(connection, organization_id, states, now)
             actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
             ids = [one.link.link_id for one in links]
-            elsewhere = await leases.analyzers_elsewhere(connection, ids)
+            elsewhere = _told_elsewhere(links[0].link, await leases.links_elsewhere(connection, ids))
             await dispatch_ends.give_up(connection, actor, _deaf(links) - elsewhere)
             gone = await dispatch_ends.sweep(connection, actor)
             left = await dispatch_ends.hand_over(connection, actor, _told(links), ids)
@@ -83,6 +83,13 @@ def _deaf(links: Sequence[LinkSeen]) -> set[UUID]:
     these; another daemon may have one that has."""
     analyzers = {one.link.analyzer_id for one in links if one.link.settings.role is LinkRole.ANALYZER}
     return analyzers - _told(links)
+
+
+def _told_elsewhere(link: LinkContext, theirs: Mapping[UUID, UUID]) -> set[UUID]:
+    """The analyzers of these links of other daemons, each by link, that may be told something by one: all but of those
+    that are known here to have no words. `link`: any of this daemon's."""
+    known = {link_id: link.others(link_id) for link_id in theirs}
+    return {theirs[id] for id, of in known.items() if of is None or speech_of(of) is not None}
 
 
 def _told(links: Sequence[LinkSeen]) -> set[UUID]:

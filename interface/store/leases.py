@@ -204,15 +204,16 @@ async def elsewhere(connection: Connection) -> dict[UUID, str]:
     return {row["id"]: row["name"] for row in rows}
 
 
-async def analyzers_elsewhere(connection: Connection, link_ids: Sequence[UUID]) -> set[UUID]:
-    """The analyzers, of the connection's organization, of which another daemon has a link that is none of these."""
+async def links_elsewhere(connection: Connection, link_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The links, of the connection's organization, that another daemon has and that are none of these, each with its
+    analyzer."""
     rows = await connection.fetch(
-        f"""select distinct k.analyzer_id from lab.lease l join lab.link k on k.id = l.link_id
+        f"""select k.id, k.analyzer_id from lab.lease l join lab.link k on k.id = l.link_id
               join lab.daemon d on d.id = l.daemon_id and d.gone_at is null
              where d.id is distinct from {_ME} and k.id <> all($1::uuid[])""",  # noqa: S608 - a constant
         list(link_ids),
     )
-    return {row["analyzer_id"] for row in rows}
+    return {row["id"]: row["analyzer_id"] for row in rows}
 
 
 async def owners(connection: Connection) -> list[Owner]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from interface.store.db import Connection
-from interface.store.leases import analyzers_elsewhere
+from interface.store.leases import links_elsewhere
 
 
 async def set_worklists(
@@ -22,13 +22,13 @@ async def set_worklists(
     """
     told = list(analyzer_ids)
     differs = "worklist is distinct from (id = any($1::uuid[])) and (not worklist or id <> all($2::uuid[]))"
-    now = told, list(await analyzers_elsewhere(connection, list(link_ids)))
+    now = told, list((await links_elsewhere(connection, list(link_ids))).values())
     if await connection.fetchval(f"select exists (select from lab.analyzer where {differs})", *now):  # noqa: S608
         await connection.execute(
             "select pg_advisory_xact_lock(hashtextextended('labora worklist ' || $1::uuid::text, 0))", organization_id
         )
         # Anew: another that starts has taken its links before it waits for the lock, or said so of its own meanwhile.
-        now = told, list(await analyzers_elsewhere(connection, list(link_ids)))
+        now = told, list((await links_elsewhere(connection, list(link_ids))).values())
         changed = await connection.fetch(
             f"update lab.analyzer set worklist = not worklist where {differs} returning id, worklist",  # noqa: S608
             *now,

@@ -269,21 +269,26 @@ async def test_what_an_analyzer_cannot_be_told_is_off_without_its_word(lab: Labo
     assert last == "the analyzer cannot be told"
 
 
-async def test_what_another_daemon_may_tell_an_analyzer_is_not_off_without_its_word(lab: Laboratory) -> None:
-    """Of the analyzer's two links this daemon has the one that only takes what it sends."""
+@pytest.mark.parametrize("words", [True, False])
+async def test_what_another_daemon_may_tell_an_analyzer_is_not_off_without_its_word(
+    lab: Laboratory, words: bool
+) -> None:
+    """Of the analyzer's two links this daemon has the one that only takes what it sends. Where the other has no words
+    either, each left it to the other for ever."""
     order = await lab.order("S-1", "WBC")
     await tell(lab, await ask(lab, "S-1"))
     await cancel(lab, order, "WBC")
     analyzer = await lab.owner.fetchval("select name from lab.analyzer where id = $1", lab.context.analyzer_id)
-    settings = replace(lab.context.settings, id="theirs", analyzer=analyzer, download=True)
+    settings = replace(lab.context.settings, id="theirs", analyzer=analyzer, download=words)
     other = DaemonRow(uuid7(), "lab-b", "", ("links",), "", "", 6.0)
     async with lab.database.transaction(lab.organization_id) as connection:
         link = await register(connection, lab.organization_id, settings, registry.load("generic_lis2"))
         await leases.register(connection, other)
         await leases.take(connection, other.id, lab.organization_id, [link.link_id], False)
-    assert link.analyzer_id == lab.context.analyzer_id and speech_of(link) is not None
-    await look(lab.database, [LinkSeen(lab.context, True, None)], NOW)
-    assert await rows(lab) == [("WBC", "queued")]
+    own = replace(lab.context, others={link.link_id: link}.get)
+    assert link.analyzer_id == own.analyzer_id and (speech_of(link) is not None) is words
+    await look(lab.database, [LinkSeen(own, True, None)], NOW)
+    assert await rows(lab) == [("WBC", "queued" if words else "cancelled")]
     await lab.owner.execute("update lab.daemon set ended_at = now(), gone_at = now() where id = $1", other.id)
     await look(lab.database, [LinkSeen(lab.context, True, None)], NOW)
     assert await rows(lab) == [("WBC", "cancelled")]
