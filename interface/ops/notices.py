@@ -39,6 +39,7 @@ async def tell_of_orders(
     connection: Connection, organization_id: UUID, laboratory: str, alerts: AlertSettings, roster: Roster, now: datetime
 ) -> int:
     """One pass, in the caller's transaction; returns how many messages were made."""
+    await _put_right(connection, laboratory, roster, now)
     if not roster.wishes:
         await notices.nobody_asks(connection)
         return 0
@@ -46,6 +47,20 @@ async def tell_of_orders(
     made = [message for one in found for message in _messages(laboratory, alerts, roster, one)]
     await alert_messages.insert(connection, watch_actor(organization_id), made, now)
     return len(made)
+
+
+async def _put_right(connection: Connection, laboratory: str, roster: Roster, now: datetime) -> None:
+    """What waits to be told goes to the contacts of now, and to nobody who is none any more."""
+    for former in await alert_messages.waiting_notices(connection):
+        known = [
+            Receiver(contact.channel, former.person, contact.to)
+            for wish in roster.wishes
+            if (wish.ward or wish.practitioner) == former.person and wish.organization in ("", laboratory)
+            for contact in wish.contacts
+        ]
+        if former not in known:
+            alike = [one for one in known if one.channel == former.channel]
+            await alert_messages.readdress(connection, former, next(iter(alike or known), None), now)
 
 
 def _messages(laboratory: str, alerts: AlertSettings, roster: Roster, one: Happened) -> list[NewMessage]:

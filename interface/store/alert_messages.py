@@ -257,3 +257,24 @@ async def tell_nothing_old(connection: Connection, actor: Actor, reason: str) ->
         actor.organization_id,
     )
     return number
+
+
+async def waiting_notices(connection: Connection) -> list[Receiver]:
+    """To whom notices wait to be sent that nobody is sending at this moment."""
+    rows = await connection.fetch(
+        """select distinct channel, person, address from lab.alert_message
+            where about = 'notice' and state = 'waiting' and claimed_by is null order by 1, 2, 3"""
+    )
+    return [Receiver(**row) for row in rows]
+
+
+async def readdress(connection: Connection, former: Receiver, now: Receiver | None, at: datetime) -> None:
+    """Send what waits for the one to the other, at once; None: to nobody."""
+    await connection.execute(
+        """update lab.alert_message set channel = coalesce($4, channel), address = coalesce($5, address),
+               state = case when $4::text is null then 'failed' else state end, due_at = $6, attempts = 0,
+               error = case when $4::text is null then 'it is no contact of a notice any more' else '' end
+            where about = 'notice' and state = 'waiting' and claimed_by is null
+              and channel = $1 and person = $2 and address = $3""",
+        former.channel, former.person, former.address, now.channel if now else None, now.address if now else None, at,
+    )  # fmt: skip

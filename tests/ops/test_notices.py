@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from interface.domain.model import ResultStatus
@@ -42,6 +44,10 @@ class Ward:
     async def did(self, statement: str, *values: object) -> None:
         async with self.telling.transaction() as connection:
             await connection.execute(statement, *values)
+
+    async def rows(self, statement: str) -> list[asyncpg.Record]:
+        async with self.telling.transaction() as connection:
+            return await connection.fetch(statement)
 
     async def told(self) -> list[str]:
         """To whom what was said, the feed sealed and looked through."""
@@ -188,3 +194,30 @@ async def test_a_practitioner_is_told_of_what_they_ordered(ward: Ward) -> None:
     )  # fmt: skip
     await release(ward, order_id, result_id)
     assert await ward.told() == ["dr@x.example [main] An order is reported"]
+
+
+async def test_what_waits_goes_to_the_contact_of_now_and_to_nobody_who_is_none(ward: Ward) -> None:
+    """The ward's address had been mistyped, or was another's by then: whoever put it right had it told there for a day
+    more, and the ward was told of nothing."""
+    telling = ward.telling
+    telling.post.refuse = {"RCPT": "451 4.3.0 later"}
+    for _ in range(2):
+        order_id, result_id, _ = await ward.order()
+        await release(ward, order_id, result_id)
+    assert await ward.told() == []
+    telling.post.refuse = {}
+    ward.roster = Roster(wishes=(replace(WARD, contacts=(Contact("mail", "3a@x.example"),)),))
+    assert await ward.told() == ["3a@x.example [main] An order is reported"] * 2
+    telling.post.refuse = {"RCPT": "451 4.3.0 later"}
+    order_id, result_id, _ = await ward.order()
+    await release(ward, order_id, result_id)
+    assert await ward.told() == []
+    telling.post.refuse, telling.now = {}, telling.now + timedelta(hours=1)
+    ward.roster = Roster(wishes=(replace(WARD, ward="3B"),))
+    assert await ward.told() == []
+    states = await ward.rows("select state, error from lab.alert_message order by place")
+    assert [tuple(row) for row in states] == [
+        ("sent", ""),
+        ("sent", ""),
+        ("failed", "it is no contact of a notice any more"),
+    ]
