@@ -78,6 +78,11 @@ with recursive part (id) as (
     select unnest($1::uuid[]) union select s.id from part join lab.specimen s on s.parent_id = part.id
 )
 """
+# Whether `p` and `q` are numbers of one request over FHIR: its own (ORC-2 in v2-to-FHIR), and that of its requisition,
+# which the order has and which asks for nothing beside its requests.
+_OF_ONE = """p.order_id = q.order_id and (
+    q.link_id is null and (p.number, p.authority) = (q.group_number, q.group_authority)
+    or p.link_id is null and (q.number, q.authority) = (p.group_number, p.group_authority))"""
 _PLACED = """
 select p.id, p.number, p.authority, p.group_number, p.group_authority, p.order_id, p.filler_number, p.content,
        p.first_content, p.ended_by, p.ended_at is not null as ended, p.link_id
@@ -288,14 +293,15 @@ async def end(connection: Connection, placed_id: UUID, message: bytes | None) ->
 async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:
     """What the number stands for, locked, in the order of the items' ids."""
     rows = await connection.fetch(
-        """
+        f"""
         select i.id, i.order_id, i.specimen_id, i.test_id, t.code as test_code, i.status, exists (
             select from lab.placer_item other join lab.placer_order p on p.id = other.placer_order_id
             where other.order_item_id = i.id and (other.ordered_before or other.placer_order_id <> $1
-              and other.dropped_at is null and p.ended_at is null)) as shared
-        from lab.placer_item own join lab.order_item i on i.id = own.order_item_id join lab.test t on t.id = i.test_id
+              and other.dropped_at is null and p.ended_at is null and not ({_OF_ONE}))) as shared
+        from lab.placer_item own join lab.placer_order q on q.id = own.placer_order_id
+        join lab.order_item i on i.id = own.order_item_id join lab.test t on t.id = i.test_id
         where own.placer_order_id = $1 and own.dropped_at is null order by i.id for update of i
-        """,
+        """,  # noqa: S608 - words of ours
         placed_id,
     )
     return [PlacedItem(**{**dict(row.items()), "status": ItemStatus(row["status"])}) for row in rows]
@@ -305,12 +311,15 @@ async def asked_twice(connection: Connection, item_ids: Iterable[UUID]) -> froze
     """Those of the items that more than one placer's number stands for, of numbers that have not ended; or one, where
     somebody had ordered it without a number."""
     rows = await connection.fetch(
-        """
-        select own.order_item_id as id from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
+        f"""
+        select distinct own.order_item_id as id
+        from lab.placer_item own join lab.placer_order p on p.id = own.placer_order_id
+        join lab.placer_item other on other.order_item_id = own.order_item_id
+        join lab.placer_order q on q.id = other.placer_order_id
         where own.order_item_id = any($1::uuid[]) and own.dropped_at is null and p.ended_at is null
-        group by own.order_item_id having count(*) > 1 or exists (
-            select from lab.placer_item b where b.order_item_id = own.order_item_id and b.ordered_before)
-        """,
+          and (other.ordered_before or other.placer_order_id <> own.placer_order_id and other.dropped_at is null
+               and q.ended_at is null and not ({_OF_ONE}))
+        """,  # noqa: S608 - words of ours
         list(item_ids),
     )
     return frozenset(row["id"] for row in rows)
