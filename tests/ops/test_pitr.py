@@ -143,6 +143,59 @@ async def test_a_server_is_brought_back_to_a_moment(cluster: SystemCluster, tmp_
     assert await cluster.execute(trail, database="labora") == 1
 
 
+async def test_what_was_brought_back_to_a_moment_is_brought_back_whole_the_next_time() -> None:
+    """The moment of the first restore stays in the settings, which base backups copy: the next restore ended there."""
+    cluster = SystemCluster()
+
+    async def into(archive: str, data: Path) -> str:
+        """Keep what is written from now on."""
+        (cluster.folder / archive).mkdir()
+        cluster.account.take(cluster.folder / archive)
+        pitr(cluster, "setup", str(cluster.folder / archive))
+        cluster.stop()
+        await cluster.start(data)
+        pitr(cluster, "base", str(cluster.folder / archive))
+        return str(cluster.folder / archive)
+
+    async def written(*words: str) -> object:
+        await cluster.execute(*(f"insert into written values ('{word}')" for word in words), "select 1")  # noqa: S608
+        return await cluster.execute("select string_agg(word, ' ' order by word) from written")
+
+    try:
+        cluster.make()
+        await cluster.start()
+        await cluster.execute("create table written (word text)", "select 1")
+        first = await into("first", cluster.data)
+        await written("a")
+        moment = await cluster.execute("select clock_timestamp()")
+        assert isinstance(moment, datetime)
+        await written("b")
+        await archived(cluster)
+        cluster.stop(signal.SIGKILL)
+        again, whole = cluster.folder / "again", cluster.folder / "whole"
+        pitr(cluster, "restore", first, str(again), "--to", moment.isoformat())
+        await cluster.start(again)
+        assert await written() == "a"
+        second = await into("second", again)
+        assert await written("c", "d") == "a c d"
+        await archived(cluster)
+        cluster.stop(signal.SIGKILL)
+        pitr(cluster, "restore", second, str(whole))
+        await cluster.start(whole)
+        assert await written() == "a c d"
+    finally:
+        cluster.remove()
+
+
+async def test_what_archives_is_there_after_the_next_upgrades(cluster: SystemCluster) -> None:
+    """scripts/upgrade removes all releases but three: the server calls the one in use, by the name of its link."""
+    current, archive = cluster.folder / "current", cluster.folder / "linked"
+    current.symlink_to(Path(SCRIPT).parent.parent)
+    assert cluster.command(str(current / "scripts" / "pitr"), "setup", str(archive)).returncode == 0
+    written = "select setting from pg_file_settings where name = 'archive_command' order by seqno desc limit 1"
+    assert await cluster.execute(written) == f'"{current}/scripts/pitr" archive "%p" "{archive}/wal/%f"'
+
+
 async def test_an_archive_that_takes_nothing_any_more_is_an_alert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
