@@ -64,7 +64,7 @@ async def restore(settings: Settings, name: str | None, identity: Path | None) -
         old = await _issued(connection, url, current)
         await databases.make_roles(connection)
         await databases.drop(connection, making)
-        await databases.create(connection, making)
+        await databases.create(connection, making, current)
         beside = with_database(url, making)
         try:
             await pour(settings, folder, manifest, identity, beside)

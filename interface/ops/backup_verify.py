@@ -151,7 +151,7 @@ async def _beside(settings: Settings, manifest: Manifest) -> AsyncIterator[tuple
     try:
         with store_errors():
             await databases.make_roles(connection)
-            await databases.create(connection, name)
+            await databases.create(connection, name, databases.database_name(url))
             try:
                 yield databases.with_database(url, name), str(connection.get_server_version().major)
             finally:
@@ -203,7 +203,7 @@ async def compare(url: str, manifest: Manifest) -> tuple[str, ...]:
                 here = await census.laboratories(connection)
     finally:
         await connection.close()
-    if here != manifest.laboratories:
+    if set(here) != set(manifest.laboratories):  # in whichever order their names stand on this server
         said += ("the organizations, or the heads of their audit trails, are others than those backed up",)
     return said
 

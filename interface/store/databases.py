@@ -109,16 +109,32 @@ async def waiting(connection: Connection, name: str) -> tuple[Replaced, ...]:
     return tuple(sorted(found, key=lambda one: one.at, reverse=True))
 
 
-async def create(connection: Connection, name: str) -> None:
-    """An empty database of the login's, in which the schema's owner may make the schema. Raises BackupError."""
+async def create(connection: Connection, name: str, like: str = "") -> None:
+    """An empty database of the login's, in which the schema's owner may make the schema; `like`: one of whose locale it
+    is to be, where there is that, else the server's own. Raises BackupError."""
+    locale = await _locale(connection, like)
     try:
-        await connection.execute(f"create database {_quoted(name)} template template0 encoding 'UTF8'")
+        await connection.execute(f"create database {_quoted(name)} template template0 encoding 'UTF8'{locale}")
         await connection.execute(f"grant create on database {_quoted(name)} to {OWNER_ROLE}")
     except asyncpg.InsufficientPrivilegeError as error:
         raise BackupError(
             "this login may not create databases: as a superuser, alter role LOGIN createdb; or run this with an"
             " administrator's URL in LABORA_DATABASE_URL"
         ) from error
+
+
+async def _locale(connection: Connection, like: str) -> str:
+    """As another database has it. An index of texts keeps the order that the locale had when it was made, and upgrades
+    of a system change that, but for C's: `scripts/install` makes a database of such a one, a restore leaves it so."""
+    row = await connection.fetchrow(
+        """select quote_literal(datcollate::text) as sorts, quote_literal(datctype::text) as letters from pg_database d
+            where datname = $1 and coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c'""",
+        like,
+    )
+    if row is None:
+        return ""
+    provider = " locale_provider libc" if connection.get_server_version().major >= 15 else ""
+    return f" lc_collate {row['sorts']} lc_ctype {row['letters']}{provider}"
 
 
 async def drop(connection: Connection, name: str) -> None:

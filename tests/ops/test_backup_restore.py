@@ -18,7 +18,7 @@ import pytest
 
 from interface.domain.alerts import AlertKind, Subject
 from interface.errors import BackupError
-from interface.flow import alerting
+from interface.flow import actors, alerting
 from interface.ops import backup, backup_restore
 from interface.settings import DatabaseSettings, Settings, packaged
 from interface.store import audit_chain, changes, databases, lab_changes, page_keys
@@ -236,6 +236,45 @@ async def test_a_database_that_is_gone_is_made_and_an_empty_one_does_not_wait(
     assert (await backup_restore.restore(settings, None, None)).replaced is None
     assert await ask(settings, "select count(*) from lab.message") == 1
     assert await databases.waiting(owner_connection, name) == ()
+
+
+async def test_a_backup_comes_back_on_a_server_that_sorts_otherwise(
+    founded_url: str, settings: Settings, owner_connection: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The laboratories' names stood in another order there: nothing of it was lost, and the restore was refused."""
+    database = Database(founded_url)
+    for each in ("lab1", "lab_1"):
+        await actors.create_organization(database, each)
+    await database.close()
+    made = await backup.create(settings)
+    name = databases.database_name(settings.database.url)
+    await databases.drop(owner_connection, name)
+    create = f"create database {name} template template0 encoding 'UTF8' locale_provider icu icu_locale 'en'"
+    try:
+        await owner_connection.execute(create)
+    except asyncpg.PostgresError as error:  # before PostgreSQL 15, or built without ICU
+        pytest.skip(str(error))
+
+    async def sorts_otherwise(connection: Connection, making: str, _: str = "") -> None:
+        await connection.execute(create.replace(name, making, 1))
+
+    monkeypatch.setattr(databases, "create", sorts_otherwise)
+    assert (await backup_restore.restore(settings, None, None)).name == made.info.name
+
+
+async def test_a_restored_database_is_of_the_locale_of_the_one_that_it_replaces(
+    founded_url: str, settings: Settings, owner_connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """scripts/install makes one whose indexes of texts stay good when a system is upgraded; it was the server's own."""
+    await backup.create(settings)
+    name = databases.database_name(settings.database.url)
+    await databases.drop(owner_connection, name)
+    await owner_connection.execute(
+        f"create database {name} template template0 encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'"
+    )
+    await backup_restore.restore(settings, None, None)
+    assert await ask(settings, "select datctype from pg_database where datname = current_database()") == "C.UTF-8"
 
 
 async def test_numbers_of_the_new_year_go_on_too(founded_url: str, settings: Settings) -> None:
