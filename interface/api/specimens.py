@@ -157,6 +157,13 @@ async def collect(request: web.Request) -> web.StreamResponse:
     return await _do(request, body, specimens.collect, **said, audience=audience_of(request))
 
 
+async def retime(request: web.Request) -> web.StreamResponse:
+    """`{at, reason}`: the time of its collection that was told is wrong."""
+    body = await _body(request)
+    body.required("at")
+    return await _do(request, body, specimens.retime, at=body.instant("at"), reason=body.text("reason"))
+
+
 async def receive(request: web.Request) -> web.StreamResponse:
     """`{at, by, collected_at}`, all optional."""
     body = await _body(request)
@@ -227,6 +234,7 @@ ROUTES = (
         Need(_P.SPECIMEN_WRITE, "Specimen", "u"),
         gives={"specimen": SpecimenView},
     ),
+    Route("POST", "/api/specimens/{id}/retime", retime, _WRITE, gives={"specimen": SpecimenView}),
     Route("POST", "/api/specimens/{id}/receive", receive, _WRITE, gives={"specimen": SpecimenView}),
     Route("POST", "/api/specimens/{id}/move", move, _WRITE, gives={"specimen": SpecimenView}),
     Route("POST", "/api/specimens/{id}/reject", reject, _WRITE, gives=dict[str, object]),

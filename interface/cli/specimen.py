@@ -116,6 +116,28 @@ def collect(
     _shown(_step(context, organization, username, name, specimens.collect, **said), as_json)
 
 
+@specimen.command("retime", epilog=ENVIRONMENT)
+@click.argument("name", metavar="SPECIMEN")
+@click.option("--at", type=INSTANT, required=True, help="When it was taken; without an offset it is UTC.")
+@click.option("--reason", required=True, help="Why what was said before is wrong.")
+@laboratory_options
+@pass_context
+def retime(
+    context: Context,
+    name: str,
+    at: datetime,
+    reason: str,
+    organization: str | None,
+    username: str | None,
+    as_json: bool,
+) -> None:
+    """Put right when a specimen was taken, with what was parted from it: its results are of that time from now on."""
+    from interface.flow import specimens
+
+    said = {"at": aware(at), "reason": reason}
+    _shown(_step(context, organization, username, name, specimens.retime, **said), as_json)
+
+
 @specimen.command("receive", epilog=ENVIRONMENT)
 @click.argument("name", metavar="SPECIMEN")
 @click.option("--at", type=INSTANT, help="When the laboratory got it.  [default: now]")

@@ -75,7 +75,9 @@ async def collect(
     [one] = await _locked(connection, [specimen_id])
     measured = measured or await recalculation.lock_measured(connection, specimen_id)  # by whom it waited for
     if at is not None and one.collected_at is None and one.state in (SpecimenState.RECEIVED, SpecimenState.STORED):
-        await _told_late(connection, actor, one, at, by)
+        if one.received_at is not None and one.received_at < at:
+            raise OrderError([_BACKWARDS])
+        await _timed(connection, actor, one, at, "collect", by=by.strip() or actor.name)
         return await view(connection, specimen_id, audience)
     specimen_step(one.state, SpecimenState.COLLECTED)
     if at is None and await specimens.has_results(connection, one.id):
@@ -93,20 +95,46 @@ async def collect(
     return await view(connection, specimen_id, audience)
 
 
-async def _told_late(connection: Connection, actor: Actor, one: SpecimenLocked, at: datetime, by: str) -> None:
-    """When it was taken, of one that has come, and of its aliquots."""
+async def retime(
+    connection: Connection, actor: Actor, specimen_id: UUID, *, at: datetime | None, reason: str
+) -> SpecimenView:
+    """The time of its collection that was told is wrong: it was taken `at`, and so was what was parted from it. Their
+    results are of that time from now on. Raises IllegalStep, OrderError; ApiError 403."""
+    _may(actor)
+    said = _reason(reason)
+    problems = [*past_problems("the time of collection", at)]
+    if problems or at is None:
+        raise OrderError(problems or ["say when it was taken"])
+    await recalculation.lock_measured(connection, specimen_id)
+    [one] = await _locked(connection, [specimen_id])
+    if one.collected_at is None or one.state is SpecimenState.CANCELLED:
+        raise IllegalStep("there is no time of its collection to be put right")
+    if one.parent_id is not None:
+        raise IllegalStep("it was parted from another specimen: put the time of that one right")
     if one.received_at is not None and one.received_at < at:
         raise OrderError([_BACKWARDS])
+    if at != one.collected_at:
+        await _timed(connection, actor, one, at, "retime", reason=said)
+    return await view(connection, specimen_id)
+
+
+async def _timed(
+    connection: Connection, actor: Actor, one: SpecimenLocked, at: datetime, action: str, *, by: str = "",
+    reason: str = "",
+) -> None:  # fmt: skip
+    """When it was taken, and its aliquots, of which the same or nothing was said before."""
     family = await specimens.lock_family(connection, one.id)
-    for each in (each for each in family if each.collected_at is None and each.state in MEASURED):
+    for each in (each for each in family if each.collected_at == one.collected_at):
+        if one.collected_at is None and each.state not in MEASURED:
+            continue
         measured = await recalculation.lock_measured(connection, each.id)
-        await specimens.set_state(
-            connection, each, each.state, collected_at=at, collected_by=by.strip() or actor.name, rack=each.rack,
-            position=each.position,
-        )  # fmt: skip
+        await specimens.set_collected(connection, each.id, at, by)
         await specimens.time_results(connection, each.id, at)
         await collected_later.hold(connection, actor, each.id, at)
-        await _note(connection, actor, each, "collect", each.state, at=at, rack=each.rack, position=each.position)
+        before = f"in place of {each.collected_at:%Y-%m-%d %H:%M} UTC: {reason}" if each.collected_at else ""
+        await _note(
+            connection, actor, each, action, each.state, at=at, rack=each.rack, position=each.position, reason=before
+        )
         await recalculation.of_specimens(connection, actor, measured, _TIMED)
 
 

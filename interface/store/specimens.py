@@ -169,6 +169,15 @@ async def set_state(
     )  # fmt: skip
 
 
+async def set_collected(connection: Connection, specimen_id: UUID, at: datetime, by: str) -> None:
+    """When it was taken; `by` "": by whom stays."""
+    await connection.execute(
+        "update lab.specimen set collected_at = $2, collected_by = coalesce(nullif($3, ''), collected_by),"
+        " version = version + 1, updated_at = now() where id = $1",
+        specimen_id, at, by,
+    )  # fmt: skip
+
+
 async def set_type(connection: Connection, specimen_ids: Sequence[UUID], type: str) -> None:
     await connection.execute(
         "update lab.specimen set type = $2, version = version + 1, updated_at = now() where id = any($1::uuid[])",

@@ -14,6 +14,7 @@ SPECIMEN_BODIES: dict[str, Any] = {
     "/api/orders/{id}/items": {"specimen": {"tests": ["WBC"]}},
     "/api/orders/{id}/cancel": {"reason": "by mistake"},
     "/api/specimens/{id}/collect": {"by": "Nurse"},
+    "/api/specimens/{id}/retime": {"at": "2026-01-02T03:04:05Z", "reason": "mistyped"},
     "/api/specimens/{id}/receive": {},
     "/api/specimens/{id}/move": {"rack": "R1"},
     "/api/specimens/{id}/reject": {"reason": "clotted"},
@@ -25,7 +26,10 @@ SPECIMEN_BODIES: dict[str, Any] = {
     "/api/worksheets/{id}/entries": {"entries": [{"place": 1, "value": "13.5"}]},
     "/api/worksheets/{id}/complete": {"unmeasured": "tomorrow"},
 }
-BEFORE = {"move": ("receive",), "aliquot": ("receive",), "reinstate": ("reject",), "dispose": ("reject",)}
+BEFORE = {
+    "retime": ("collect",), "move": ("receive",), "aliquot": ("receive",), "reinstate": ("reject",),
+    "dispose": ("reject",),
+}  # fmt: skip
 
 
 def is_theirs(route: Route) -> bool:

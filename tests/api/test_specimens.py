@@ -91,6 +91,7 @@ async def test_a_label_says_whose_it_is_in_both_languages_of_printers(bench: Ben
         ("reject", {"reason": "ugly"}, "reason is none of expired"),
         ("reject", {"reason": "other"}, "say what the reason is"),
         ("collect", {"at": "2026-01-02T03:04:05"}, "at has no time zone"),
+        ("retime", {"reason": "mistyped"}, "at is missing"),
         ("aliquot", {"nope": 1}, "nope is not known here"),
         ("reinstate", {}, "reason is missing"),
     ],

@@ -33,6 +33,7 @@ async def test_a_specimen_from_order_to_disposal(shell: Shell) -> None:
     barcode = made.json["items"][0]["barcode"]
     for step, state in (
         (("collect", "--by", "Nurse"), "collected"), (("receive",), "received"), (("move", "--rack", "R1"), "stored"),
+        (("retime", "--at", "2026-01-02T03:04:05Z", "--reason", "mistyped"), "stored"),
     ):  # fmt: skip
         done = await shell.run("specimen", step[0], barcode, *VERA, *step[1:])
         assert (done.status, done.json["state"]) == (0, state), done.err
@@ -54,7 +55,7 @@ async def test_a_specimen_from_order_to_disposal(shell: Shell) -> None:
     assert gone.json["state"] == "disposed"
     history = (await shell.run("specimen", "show", barcode, "--json")).json["history"]
     assert [one["action"] for one in history] == [
-        "create", "collect", "receive", "store", "aliquot", "reject", "dispose",
+        "create", "collect", "receive", "store", "retime", "aliquot", "reject", "dispose",
     ]  # fmt: skip
     assert "vera" in (await shell.run("specimen", "show", barcode)).out
 

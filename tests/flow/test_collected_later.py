@@ -10,6 +10,7 @@ import pytest
 from interface.domain.model import HoldReason, ResultStatus, Sex
 from interface.domain.review import ReviewError
 from interface.domain.views import Audience, IdentifierView
+from interface.errors import IllegalStep
 from interface.flow import reports, review, specimens
 from interface.flow.feed import Feed
 from interface.flow.orders import NewOrder, NewSpecimen, create_order
@@ -179,3 +180,62 @@ async def test_what_was_measured_is_never_said_to_be_taken_now(database_url: str
         taken = datetime.now(UTC) - timedelta(minutes=5)
         await told(lab, specimen, taken)
         assert [one.collected_at for one in await lab.results(Audience.EMR)] == [taken]
+
+
+async def test_a_time_of_collection_that_is_wrong_is_put_right(database_url: str) -> None:
+    """A day that was mistyped stood for good, in delta checks, in reports and at EMRs: nobody could change it."""
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        order, specimen = await ordered(lab, "S-1", now - timedelta(days=30))
+        await ordered(lab, "S-2", now - timedelta(days=3))
+        async with lab.database.transaction(lab.organization_id) as connection:
+            part = await specimens.aliquot(connection, lab.director, specimen)
+        for barcode, value in ((part.barcode, "1.20"), ("S-2", "2.40")):
+            await lab.release(await measured(lab, barcode, value))
+        before, taken = await end(lab), now - timedelta(hours=6)
+        await lab.owner.execute("update lab.specimen set received_at = now()")
+        await retimed(lab, specimen, taken)
+        assert [one.collected_at for one in await lab.results(Audience.EMR) if one.barcode == part.barcode] == [taken]
+        assert [value for _, value in await earlier(lab, order)] == ["2.40"]
+        after = await end(lab)
+        async with lab.database.organization(lab.organization_id) as connection:
+            for kind in ("Observation", "Specimen"):
+                assert await changes.resources(connection, kind, before, after, changes.RELEASED), kind
+        told = await lab.owner.fetch("select reason from lab.specimen_event where action = 'retime'")
+        assert [row["reason"].endswith("UTC: the month was mistyped") for row in told] == [True, True]
+
+
+async def test_what_was_measured_before_it_waits_for_a_person(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        _, specimen = await ordered(lab, "S-1", now - timedelta(days=2))
+        at = f"{now - timedelta(hours=9):%Y%m%d%H%M%S}"
+        await lab.send([one.replace("|P-1|", "||") for one in sent("S-1", {"CREA": "1.20"}, at=at)])
+        await lab.settle()
+        await lab.owner.execute("update lab.specimen set received_at = now()")
+        await retimed(lab, specimen, now - timedelta(hours=5))
+        [one] = await lab.results()
+        assert (one.status, one.held) == (ResultStatus.REGISTERED, (HoldReason.BEFORE_SPECIMEN,))
+
+
+async def test_there_is_a_reason_and_a_time_that_may_be(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        _, specimen = await ordered(lab, "S-1", now - timedelta(days=2))
+        _, nobody_knows = await ordered(lab, "S-2", None)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            part = await specimens.aliquot(connection, lab.director, specimen)
+        for one, at, reason, text in (
+            (specimen, now - timedelta(days=3), " ", "needs a reason"),
+            (specimen, now - timedelta(days=1), "mistyped", "received before it was collected"),
+            (specimen, now + timedelta(days=1), "mistyped", "the time of collection"),
+            (nobody_knows, now - timedelta(days=3), "mistyped", "no time of its collection"),
+            (part.id, now - timedelta(days=3), "mistyped", "parted from another"),
+        ):
+            with pytest.raises((OrderError, IllegalStep), match=text):
+                await retimed(lab, one, at, reason)
+
+
+async def retimed(lab: Laboratory, specimen_id: UUID, at: datetime, reason: str = "the month was mistyped") -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.retime(connection, lab.director, specimen_id, at=at, reason=reason)
