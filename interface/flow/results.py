@@ -54,7 +54,7 @@ from interface.store.qc_gate import lock_judging
 from interface.store.results import AlreadySettled, Claim, Outcome
 from interface.store.routes import AHEAD
 from interface.store.rules import add_shadow
-from interface.store.stored_messages import DAMAGES, Damaged, StoredMessage, read_heads, readable
+from interface.store.stored_messages import DAMAGES, Damaged, StoredMessage, readable, readable_heads
 from interface.store.surroundings import ordered_at_once
 
 log = structlog.get_logger(__name__)
@@ -281,12 +281,18 @@ class ResultWorker:
 
     async def _window(self, window: _Window) -> None:
         """Begin to decide claimed messages, in portions that fit into memory."""
-        claims = window.claims
         heads: dict[UUID, Record] = {}
-        for organization_id in {claim.organization_id for claim in claims}:
-            ids = [claim.message_id for claim in claims if claim.organization_id == organization_id]
+        damaged: set[UUID] = set()
+        for organization_id in {claim.organization_id for claim in window.claims}:
+            ids = [claim.message_id for claim in window.claims if claim.organization_id == organization_id]
             async with self._database.each_by_index(organization_id) as connection:
-                heads |= await read_heads(connection, ids)
+                found, lost = await readable_heads(connection, ids)
+            heads |= found
+            damaged |= lost
+        if damaged:  # that they are parked could not be written there: they wait, and keep nobody else waiting
+            log.error("messages cannot be read in the database", action="queue.damaged", messages=len(damaged))
+            await self._give_back(sorted(damaged), refund=True, at_once=False)
+        claims = [claim for claim in window.claims if claim.message_id not in damaged]
         portion: list[Claim] = []
         size = 0
         for claim in claims:
@@ -521,10 +527,10 @@ class ResultWorker:
         log.error("message parked", action="message.parked", link=name, message_id=str(claim.message_id), reason=reason)
         return True
 
-    async def _give_back(self, message_ids: Sequence[UUID], *, refund: bool) -> None:
+    async def _give_back(self, message_ids: Sequence[UUID], *, refund: bool, at_once: bool = True) -> None:
         try:
             async with self._database.system() as system:
-                await store.give_back(system, message_ids, refund=refund)
+                await store.give_back(system, message_ids, refund=refund, at_once=at_once)
         except StoreError:
             self._unreturned.update(message_ids)
 

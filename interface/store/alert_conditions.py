@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -11,6 +12,7 @@ from interface.domain.subscription import SWITCHED_OFF
 from interface.store.db import Connection
 from interface.store.ids import instant_of
 from interface.store.leases import elsewhere
+from interface.store.stored_messages import DAMAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,10 @@ async def backlog(connection: Connection, organization_id: UUID) -> Amount:
     if row is None or not row["oldest"]:
         return Amount(0, None)
     first = UUID(row["oldest"])
-    came = await connection.fetchval("select received_at from lab.message where id = $1", first)
+    came = None
+    with suppress(*DAMAGES):  # whose page cannot be read waits for as long as that is so
+        async with connection.transaction():
+            came = await connection.fetchval("select received_at from lab.message where id = $1", first)
     return Amount(row["number"], came or instant_of(first))
 
 

@@ -65,6 +65,22 @@ async def read_heads(connection: Connection, message_ids: Sequence[UUID]) -> dic
     return {row["id"]: row for row in await connection.fetch(_READ_MESSAGES, list(message_ids))}
 
 
+async def readable_heads(connection: Connection, message_ids: Sequence[UUID]) -> tuple[dict[UUID, Record], set[UUID]]:
+    """The same, and those whose own page is damaged in the database: others are read."""
+    try:
+        return await read_heads(connection, message_ids), set()
+    except DAMAGES:
+        if len(message_ids) == 1:
+            return {}, set(message_ids)
+    heads: dict[UUID, Record] = {}
+    damaged: set[UUID] = set()
+    for id_ in message_ids:
+        found, lost = await readable_heads(connection, [id_])
+        heads |= found
+        damaged |= lost
+    return heads, damaged
+
+
 async def with_frames(connection: Connection, heads: Mapping[UUID, Record]) -> dict[UUID, StoredMessage]:
     """Sealed messages whose heads were read, with their frames."""
     frames: dict[UUID, dict[int, StoredFrame]] = {message_id: {} for message_id in heads}

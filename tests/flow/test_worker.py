@@ -22,7 +22,7 @@ from interface.flow.intake import LinkIntake
 from interface.flow.outcome import Surroundings
 from interface.flow.work import Work
 from interface.settings import LimitSettings
-from interface.store import conditions, ids
+from interface.store import alert_conditions, conditions, ids
 from interface.store import results as store
 from interface.store.db import Connection
 from interface.store.journal import Journal
@@ -347,6 +347,31 @@ async def test_a_message_that_the_database_cannot_read_is_parked_and_the_others_
         await until(decided)
         await lab.worker.stop()
         assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
+
+
+async def test_nor_does_one_whose_own_page_is_damaged_keep_the_others_waiting(founded_url: str) -> None:
+    """That it is parked cannot be written either. All that was claimed with it was given back, again and again."""
+    async with laboratory(founded_url) as lab:
+        await _specimens(lab, 1, 2, 3)
+        damaged = await lab.owner.fetchval("select id from lab.message order by id offset 1 limit 1")
+        await lab.owner.execute(
+            f"""create function lab.damaged(id uuid) returns boolean language plpgsql as $$ begin
+                if id = '{damaged}' then raise 'invalid page in block 7' using errcode = 'XX001'; end if; return true;
+            end $$;
+            create policy damaged on lab.message as restrictive for select using (lab.damaged(id))"""
+        )
+        await lab.worker.start([lab.organization_id])
+
+        async def decided() -> bool:
+            return await lab.messages() == [("complete", "released"), ("complete", None), ("complete", "released")]
+
+        await until(decided)
+        await lab.worker.stop()
+        waits = await lab.owner.fetchrow("select attempts, not_before > now() as later from lab.queue")
+        assert waits is not None and tuple(waits) == (0, True), "it is tried again, once its claim has ended"
+        async with lab.database.organization(lab.organization_id) as connection:
+            amount = await alert_conditions.backlog(connection, lab.organization_id)
+        assert (amount.number, amount.oldest is not None) == (1, True), "and somebody is told that it waits"
 
 
 async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
