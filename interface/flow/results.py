@@ -162,6 +162,11 @@ class ResultWorker:
             self._organization_ids.update(organization_ids)
         self.wake()
 
+    def leave(self, organization_ids: Collection[UUID]) -> None:
+        """Claim nothing of theirs any more. What is being decided is settled once, whoever is first."""
+        if self._organization_ids is not None:
+            self._organization_ids -= set(organization_ids)
+
     async def stop(self) -> None:
         """Finish the messages that are being decided, then stop."""
         self._stopping = True

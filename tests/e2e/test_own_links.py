@@ -209,3 +209,26 @@ async def test_a_link_that_is_served_no_more_is_another_s_whatever_the_database_
         away.clear()
         async with started(config.load(files["b"], {})) as b:
             await eventually(lambda: _true([1] if "b" in b.links else []))
+
+
+async def test_who_has_nothing_of_a_laboratory_any_more_lets_another_decide_for_it(
+    owner: asyncpg.Connection[asyncpg.Record], founded_url: str, tmp_path: Path
+) -> None:
+    """Its links were moved into another daemon's configuration: what they took waited until the first was started
+    anew."""
+    files, ports = {name: tmp_path / f"{name}.toml" for name in "ab"}, free_ports(2)
+    heads = {
+        name: DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
+        for name, port in zip("ab", free_ports(2), strict=True)
+    }
+    texts = {one: LINK.format(id=one, organization=FOUNDED, port=port) for one, port in zip("ab", ports, strict=True)}
+    for name, file in files.items():
+        file.write_text(heads[name] + texts[name])
+    async with AsyncExitStack() as stack:
+        a, b = [await stack.enter_async_context(started(config.load(file, {}))) for file in files.values()]
+        files["a"].write_text(heads["a"])
+        await a.reload()
+        analyzer = Analyzer((b.links["b"], b.links["b"]), "B")
+        await analyzer.send()
+        await analyzer.close()
+        assert await eventually(lambda: owner.fetchval("select settled from lab.message")) == "held"
