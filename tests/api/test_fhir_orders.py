@@ -422,7 +422,7 @@ async def test_a_request_is_revoked_and_nothing_else(bench: Bench, laboratory: L
     assert (await bench.get(f"/fhir/{first}", token)).json["status"] == "active"
     answer = await send(bench, token, request(status="revoked"), f"/fhir/{first}", "PUT")
     assert answer.status == 200, answer.body
-    revoke = entry(request(status="revoked"), method="PUT", url=second)
+    revoke = entry(request("PLT", status="revoked"), method="PUT", url=second)
     assert answered(await send(bench, token, bundle(revoke))) == [("200", second)]
     for path in (first, second):
         assert (await bench.get(f"/fhir/{path}", token)).json["status"] == "revoked"
@@ -495,7 +495,10 @@ async def test_what_is_answered_of_a_resource_is_of_the_version_that_is_read(
 
     made = (await send(bench, token, whole())).json["entry"]
     await of_now(bench, token, made)
-    revoked = [entry(request(status="revoked"), method="PUT", url=one["response"]["location"]) for one in made[2:]]
+    revoked = [
+        entry(request(code, status="revoked"), method="PUT", url=one["response"]["location"])
+        for code, one in zip(("HGB", "PLT"), made[2:], strict=True)
+    ]
     await of_now(bench, token, (await send(bench, token, bundle(*revoked))).json["entry"])
 
 

@@ -125,3 +125,34 @@ async def test_nor_by_the_number_of_another_patient(bench: Bench, token: str, wh
     for number in ("M-1", "M-9"):
         own = request(status="revoked", subject={"identifier": {"system": "urn:hospital", "value": number}})
         assert (await send(bench, token, own, path, "PUT")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "system", "status"),
+    [
+        ("HGB", "urn:labora:test", 200), ("718-7", "http://loinc.org", 200), ("12345", "urn:emr:catalogue", 200),
+        ("PLT", "urn:labora:test", 422), ("777-3", "http://loinc.org", 422),
+    ],
+)  # fmt: skip
+async def test_a_request_is_not_revoked_as_one_for_another_test(
+    bench: Bench, token: str, code: str, system: str, status: int
+) -> None:
+    """R4 http.html#update: what says another test was meant for another request, and this one was cancelled."""
+    two = bundle(entry(patient(), EVA), entry(specimen(), TUBE), entry(request()), entry(request("PLT")))
+    told = answered(await send(bench, token, two))
+    path, person = f"/fhir/{told[2][1]}", {"reference": told[0][1]}
+    answer = await send(bench, token, request(code, system, status="revoked", subject=person), path, "PUT")
+    assert answer.status == status, answer.body
+    left = "revoked" if status == 200 else "active"
+    assert (await bench.get(path, token)).json["status"] == left
+    if status == 422:
+        assert answer.json["issue"][0]["expression"][0].endswith(".code")
+
+
+async def test_what_was_ordered_as_a_panel_is_revoked_as_the_panel(bench: Bench, token: str) -> None:
+    alone = request("24360-0", "http://loinc.org", specimen=[])
+    told = answered(await send(bench, token, bundle(entry(patient(), EVA), entry(alone))))
+    path, person = f"/fhir/{told[1][1]}", {"reference": told[0][1]}
+    revoked = request("24360-0", "http://loinc.org", status="revoked", subject=person, specimen=[])
+    assert (await send(bench, token, revoked, path, "PUT")).status == 200
+    assert (await bench.get(path, token)).json["status"] == "revoked"

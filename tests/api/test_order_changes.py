@@ -66,8 +66,8 @@ async def test_what_was_revoked_is_not_answered_as_if_it_were_placed(bench: Benc
     conditional = whole()
     for one in conditional["entry"][2:]:
         one["request"]["ifNoneExist"] = "identifier=urn:ward|PL-1"
-    for at, asked in ((2, (conditional,)), (3, (conditional, whole()))):
-        revoke = entry(request(status="revoked"), method="PUT", url=made[at][1])
+    for at, code, asked in ((2, "HGB", (conditional,)), (3, "PLT", (conditional, whole()))):
+        revoke = entry(request(code, status="revoked"), method="PUT", url=made[at][1])
         assert answered(await send(bench, token, bundle(revoke))) == [("200", made[at][1])]
         for body in asked:
             answer = await send(bench, token, body)

@@ -322,9 +322,25 @@ async def _revoke(
     # R4 http.html#update: what is sent is the whole resource; by the id alone somebody would be left without a test.
     if (named := await whose(resource)) and found[0].patient_id not in named:
         resource.fault("is another patient than that of the request of this id", "subject", "business-rule")
+    item = next(one for one in found[0].items if one.id == id)
+    if not await _is_of_test(connection, resource, item):
+        resource.fault("is another test than that of the request of this id", "code", "business-rule")
     resource.faults.check()
     await order_changes.cancel(connection, actor, found[0].id, reason, item_ids=(id,), audience=audience)
     return Done("ServiceRequest", id, False)
+
+
+async def _is_of_test(connection: Connection, resource: Element, item: OrderItemView) -> bool:
+    """Whether a request means the item's test, or a panel that has it; also where no code of it is a test's here: how
+    the sender calls tests is its own affair."""
+    code = resource.one("code")
+    own, loincs = said.test_codes(code.codings() if code is not None else ())
+    if item.test_code in own or (item.loinc and item.loinc in loincs):
+        return True
+    meant = {each for codes in (await lab_changes.find_loincs(connection, loincs)).values() for each in codes}
+    known = await lab_changes.find_codes(connection, meant.union(own))
+    tests = await lab_changes.test_codes(connection, {id for found in known.values() for ids in found for id in ids})
+    return not tests or item.test_code in tests.values()
 
 
 def _allowed(actor: Actor, asked: Transaction) -> None:
