@@ -57,11 +57,15 @@ def _operation(view: ProvenanceView) -> str:
 
 
 def _agents(view: ProvenanceView) -> list[Json]:
-    """Who measured or entered it, who or what released it, and what put it together."""
-    agents = []
+    """Who measured or entered it, who or what released it, and what put it together. The author of a value is who typed
+    it: of what is corrected the analyzer told no more than the value before (R4 provenance-participant-type)."""
+    agents: list[Json] = []
+    typed_by = _typed_by(view)
     if view.analyzer_id is not None and view.origin is Origin.ANALYZER:
         device = without_empty({"reference": f"Device/{view.analyzer_id}", "display": clean(view.analyzer)})
-        agents.append(_agent("author", device))
+        agents.append(_agent("informant" if typed_by else "author", device))
+    if typed_by:
+        agents.append(_agent("author", _named(ActorKind.USER, typed_by, "")))
     if view.verifier and view.verifier != view.actor:
         agents.append(_agent("verifier", _named(ActorKind.USER, view.verifier, view.verifier_title)))
     if view.actor and view.actor_kind in _ACTOR:
@@ -70,6 +74,12 @@ def _agents(view: ProvenanceView) -> list[Json]:
             agents.append(_agent(role, _named(view.actor_kind, view.actor, view.actor_title)))
     agents.append(_agent("assembler", {"type": "Device", "display": f"Labora {__version__}"}))
     return agents
+
+
+def _typed_by(view: ProvenanceView) -> str:
+    """The login of who typed the value (`flow.correction`, `flow.entry`); "" where an analyzer or a formula said it."""
+    said = next((step.text for step in reversed(view.steps) if step.step == "enter"), "")
+    return said.removeprefix("entered by ")
 
 
 def _agent(role: str, who: Json) -> Json:
@@ -83,7 +93,7 @@ def _named(kind: ActorKind, name: str, title: str) -> Json:
 
 def _entities(view: ProvenanceView) -> list[Json]:
     entities: list[Json] = []
-    if view.message_id is not None:
+    if view.message_id is not None and not _typed_by(view):
         source = {"type": "DocumentReference", "identifier": {"system": MESSAGE_SYSTEM, "value": str(view.message_id)}}
         entities.append({"role": "source", "what": {**source, "display": "the analyzer's message as it was received"}})
     if view.prior is not None:
