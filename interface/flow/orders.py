@@ -22,7 +22,7 @@ from interface.flow.people import NewPatient as NewPatient
 from interface.flow.people import find_patient, in_use, insert_patient, patient_of, patient_problems
 from interface.flow.problems import OrderError as OrderError
 from interface.flow.problems import instant_problems, past_problems, text_problems
-from interface.store import audit, lab, lab_changes, people, placing, specimens
+from interface.store import audit, history, lab, lab_changes, people, placing, specimens
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 from interface.store.lab_changes import OrderInsert, SpecimenInsert, SpecimenRow
@@ -419,18 +419,22 @@ async def _repeated(
 
 
 async def _facts_that_differ(connection: Connection, view: OrderView, order: NewOrder) -> list[str]:
+    """From what is said of the order now, and from what was said at first: what the laboratory has changed since, such
+    as how urgent it is, whoever had no answer cannot know."""
+    first = await history.order_at_first(connection, view.id)
+    said = [view] if first is None else [view, first]
     differs: list[str] = []
-    if view.priority is not order.priority:
+    if order.priority not in [one.priority for one in said]:
         differs.append("priority")
-    if view.clinical_history != order.clinical_history:
+    if order.clinical_history not in [one.clinical_history for one in said]:
         differs.append("clinical history")
     # The ward from which it was ordered is another than the order's once the patient was moved.
-    wards = {view.ward, *await placing.wards(connection, view.id)}
+    wards = {*(one.ward for one in said), *await placing.wards(connection, view.id)}
     if order.ward.strip() not in wards or view.patient_group != order.patient_group.strip():
         differs.append("ward or patient group")
     if (view.pregnant, view.gestation_weeks) != (order.pregnant, order.gestation_weeks):
         differs.append("pregnancy")
-    if not await _same_requester(connection, view, order):
+    if not await _same_requester(connection, said, order):
         differs.append("requester")
     if order.ordered_at not in (None, view.ordered_at):
         differs.append("time of the order")
@@ -463,19 +467,19 @@ def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenR
     return (
         specimen.barcode in ("", known.barcode)
         and specimen.type == known.type
-        and specimen.container in ("", known.container)
+        and specimen.container in ("", known.container, known.first_container)
         and specimen.time_point_min == known.time_point_min
         and specimen.collected_at in (None, known.collected_at)
         and frozenset(tests) in (known.test_ids, known.placed_ids)
     )
 
 
-async def _same_requester(connection: Connection, view: OrderView, order: NewOrder) -> bool:
-    known = view.requester.id if view.requester else None
+async def _same_requester(connection: Connection, said: Sequence[OrderView], order: NewOrder) -> bool:
+    known = {one.requester.id if one.requester else None for one in said}
     if order.requester is None:
-        return order.requester_id == known
+        return order.requester_id in known
     parts = [part.strip() for part in astuple(order.requester)]
-    return known in await lab_changes.find_practitioners(connection, *parts)
+    return not known.isdisjoint(await lab_changes.find_practitioners(connection, *parts))
 
 
 async def _same_patient(connection: Connection, view: OrderView, order: NewOrder) -> bool:

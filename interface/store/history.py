@@ -257,6 +257,12 @@ async def order_past(connection: Connection, order_id: UUID, audience: Audience)
     )
 
 
+async def order_at_first(connection: Connection, order_id: UUID) -> OrderView | None:
+    """As it was placed, or stood when the first of its versions was kept."""
+    kept = await _kept(connection, "lab_order", order_id)
+    return _order(kept[-1]) if kept else None
+
+
 def _order(row: Record) -> OrderView:
     body = row["body"]
     return OrderView(

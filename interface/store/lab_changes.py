@@ -42,6 +42,7 @@ class SpecimenRow:
     placed_ids: frozenset[UUID]
     at_first: bool
     container: str = ""
+    first_container: str = ""  # as it was ordered; another one may have been drawn
     time_point_min: int | None = None
 
 
@@ -143,7 +144,10 @@ with recursive part (of, id) as (
     select id, id from lab.specimen where order_id = $1 and parent_id is null
     union all select part.of, s.id from part join lab.specimen s on s.parent_id = part.id
 )
-select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
+select s.barcode, s.type, s.collected_at, s.container, s.time_point_min, coalesce((
+           select k.body ->> 'container' from lab.record_version k
+           where k.kind = 'specimen' and k.record_id = s.id order by k.version limit 1), s.container
+       ) as first_container,
        s.created_at = min(s.created_at) over () as at_first,
        array_remove(array_agg(i.test_id), null) as test_ids,
        array_remove(array_agg(i.test_id) filter (where i.status <> 'cancelled'), null) as wanted_ids,
