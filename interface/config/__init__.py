@@ -152,7 +152,9 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
     named = environ.get("LABORA_DATABASE_URL")
     if not named and (text := unusable(CREDENTIAL, environ)):  # what is in the file would be another database
         root.problem(CREDENTIAL, f"the credential that systemd hands over {text}")
-    if named := named or credential(CREDENTIAL, environ):
+    handed = credential(CREDENTIAL, environ)
+    daemon_url = (handed or url) if named else ""
+    if named := named or handed:
         url = named
         if text := _url_problem(url):
             root.problem("LABORA_DATABASE_URL", text)
@@ -164,7 +166,7 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
         if not text.startswith("/"):
             table.problem(f"folders[{index}]", f'"{text}" must be an absolute path')
     table.close()
-    return DatabaseSettings(url, Path(bin_dir) if bin_dir else None, tuple(map(Path, folders)))
+    return DatabaseSettings(url, Path(bin_dir) if bin_dir else None, tuple(map(Path, folders)), daemon_url)
 
 
 def _url_problem(url: str) -> str:

@@ -24,8 +24,8 @@ from interface.errors import BackupError
 from interface.ops import backup_manifest, backup_pipe, backup_upload
 from interface.ops.backup_manifest import DUMP, MANIFEST, PART, SUMS, Manifest
 from interface.ops.backup_pipe import Encryption, Run
-from interface.settings import BackupSettings, Settings
-from interface.store import audit, census
+from interface.settings import BackupSettings, DatabaseSettings, Settings
+from interface.store import audit, census, databases
 from interface.store.databases import for_programs
 from interface.store.db import Connection, open_connection
 from interface.store.driver_errors import store_errors
@@ -130,6 +130,7 @@ def find(settings: Settings, name: str | None) -> Path:
 
 async def create(settings: Settings) -> Made:
     """Make a backup, then delete what was kept long enough. Raises BackupError, ConfigError, StoreUnavailable."""
+    _of_the_daemon(settings.database)
     encryption, recipients = _encryption(settings.backup)
     backup_pipe.check_recipients(encryption, recipients)
     if settings.backup.upload is not None:
@@ -152,6 +153,19 @@ async def create(settings: Settings) -> Made:
         uploaded, problem = await asyncio.to_thread(_uploaded, settings.backup, path, manifest)
         deleted = await asyncio.to_thread(_prune, settings.backup, folder, datetime.now(UTC))
     return Made(info, manifest, (datetime.now(UTC) - began).total_seconds(), uploaded, problem, deleted)
+
+
+def _of_the_daemon(database: DatabaseSettings) -> None:
+    """A backup of another database looks well each night and helps nobody: a server's owner.env may still be of the one
+    that was installed, while the daemon works on one elsewhere. Raises BackupError."""
+    if "embedded" in (database.url, database.daemon_url or "embedded"):
+        return
+    asked, daemons = databases.place(database.url), databases.place(database.daemon_url)
+    if asked != daemons:
+        raise BackupError(
+            f"LABORA_DATABASE_URL is of {asked}, and the daemon works on {daemons}, as its configuration or credential"
+            " says: a backup must be of that one. On a server it is /etc/labora/owner.env that names it, as its owner"
+        )
 
 
 def _uploaded(settings: BackupSettings, path: Path, manifest: Manifest) -> tuple[str, str]:

@@ -49,6 +49,13 @@ def with_database(url: str, name: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/{quote(name, safe='')}{encoded}"
 
 
+def place(url: str) -> str:
+    """Where a database is, as its URL says: its server and name, without who logs in."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    return f"{query.get('host') or parts.hostname or ''}:{query.get('port') or parts.port or 5432}/{database_name(url)}"
+
+
 def for_programs(url: str) -> tuple[str, dict[str, str]]:
     """The URL as PostgreSQL's programs may be given it, where everybody sees it, and the environment they need, where
     a password goes."""

@@ -17,6 +17,7 @@ import orjson
 import pyrage
 import pytest
 
+from interface import config
 from interface.cli.backup import _span
 from interface.domain.alerts import Severity
 from interface.errors import BackupError
@@ -255,6 +256,27 @@ async def test_a_login_that_sees_one_laboratory_only_makes_no_backup(lab: Labora
     with pytest.raises(Exception, match="create role labora_backup nologin bypassrls"):
         await backup.create(unseeing)
     assert backup.newest(unseeing) is None
+
+
+async def test_it_is_of_the_database_that_the_daemon_works_on(
+    lab: Laboratory, settings: Settings, tmp_path: Path
+) -> None:
+    """Where that is elsewhere (docs/install.md) the nightly backup was of the empty one beside it, and looked well."""
+    secret = tmp_path / "labora.database-url"
+    environ = {
+        "LABORA_DATABASE_URL": settings.database.url, "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "LABORA_STATE_DIR": str(tmp_path),
+    }  # fmt: skip
+    secret.write_text("postgresql://labora_app:hush9c5f@db.lab.example/labora?sslmode=verify-full")
+    with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora") as raised:
+        await backup.create(config.parse("", tmp_path / "config.toml", environ))
+    assert "hush9c5f" not in str(raised.value)
+    text = '[database]\nurl = "postgresql://labora@db.lab.example/labora"\n'
+    with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora"):
+        await backup.create(config.parse(text, tmp_path / "config.toml", environ | {"CREDENTIALS_DIRECTORY": ""}))
+    assert backup.newest(settings) is None
+    secret.write_text(lab.database.url)  # as another role
+    assert (await backup.create(config.parse(text, tmp_path / "config.toml", environ))).info.whole
 
 
 # ---- keeping so many ------------------------------------------------------------------------------------------------
