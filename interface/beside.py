@@ -204,10 +204,7 @@ def _alerts(owned: Ownership, database: Database) -> AlertCenter:
     since, links = datetime.now(UTC), owned.links
 
     def organizations() -> dict[UUID, str]:
-        return {
-            context.organization_id: context.settings.organization
-            for context in links.contexts if context.organization_id in owned.work
-        }  # fmt: skip
+        return {id: name for id, name in links.laboratories.items() if id in owned.work}
 
     def available() -> bool:
         return owned.membership.valid and all(journal.available for journal in links.journals.values())

@@ -69,6 +69,7 @@ class Links:
         self._specs: dict[UUID, LinkSpec] = {}
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
+        self.laboratories: dict[UUID, str] = {}  # for which the configuration has this daemon decide, with their names
         self.journals: dict[UUID, Journal] = {}
         self.wire_log = WireLogWriter(database)
         self.supervisor = Supervisor((), clock, sockets=sockets)
@@ -98,10 +99,12 @@ class Links:
 
         Raises ConfigError for organizations that are not there; then nothing has changed.
         """
-        contexts = await self._contexts(settings)
+        organizations = await self._organizations(settings)
+        contexts = await self._contexts(settings, organizations)
         if self._journaling:
             await self._start_journals({context.organization_id for context in contexts})
         self.contexts = contexts
+        self.laboratories = {id: name for name, id in organizations.items()}
         for context in contexts:
             telemetry.expect(context.name)
         self._by_id.update((context.link_id, context) for context in contexts)
@@ -147,7 +150,7 @@ class Links:
 
         A file that cannot be used changes nothing, nor does an error, which is raised where it is a fault of ours.
         """
-        before = self.contexts, self._specs, dict(self._by_id)
+        before = self.contexts, self.laboratories, self._specs, dict(self._by_id)
         try:
             settings = config.load(self._settings.source)
             await self.prepare(settings)
@@ -157,7 +160,7 @@ class Links:
         except Exception as error:
             # Else the worker read by what is not in force, and all of it came with the next lease that is taken. Also
             # where it is a ConfigError: the leases' connection is made anew, and its login may be refused by now.
-            self.contexts, self._specs, known = before
+            self.contexts, self.laboratories, self._specs, known = before
             self._by_id.update(known)
             if not isinstance(error, LaboraError):
                 raise
@@ -207,9 +210,8 @@ class Links:
     def _queued(self, organization_id: UUID) -> None:
         self.queued(organization_id)
 
-    async def _contexts(self, settings: Settings) -> tuple[LinkContext, ...]:
-        """The links with their rows in the database. Raises ConfigError for organizations that are not there."""
-        organizations = await self._organizations(settings)
+    async def _contexts(self, settings: Settings, organizations: Mapping[str, UUID]) -> tuple[LinkContext, ...]:
+        """The links with their rows in the database."""
         found: dict[str, LinkContext] = {}
         for name, organization_id in organizations.items():
             async with self.database.transaction(organization_id) as connection:
@@ -252,26 +254,29 @@ class Links:
                 await set_worklists(connection, organization_id, told, ids)
 
     async def _organizations(self, settings: Settings) -> dict[str, UUID]:
-        """The organizations the links name. Into a database that has none yet they are put at the first start."""
+        """The organizations that the links name, and those without a link. Into a database that has none yet they are
+        put at the first start. Raises ConfigError for those that are not there."""
         found: dict[str, UUID] = {}
         problems: list[ConfigProblem] = []
         first_start: bool | None = None  # not asked yet
-        for at, link in enumerate(settings.links):
-            if link.organization in found:
+        named = [(f"link[{at}].organization", link.organization) for at, link in enumerate(settings.links)]
+        named += [(f"organizations[{at}]", name) for at, name in enumerate(settings.organizations)]
+        for key, name in named:
+            if name in found:
                 continue
-            organization_id = await self.database.find_organization(link.organization)
+            organization_id = await self.database.find_organization(name)
             if organization_id is None and first_start is None:
                 first_start = not await _any_organization(self._settings)
             if organization_id is None and first_start:
                 from interface.flow import actors  # which a start that finds them does not wait for
 
-                organization_id = (await actors.create_organization(self.database, link.organization)).id
-                log.info("organization created", action="organization.create", organization=link.organization)
+                organization_id = (await actors.create_organization(self.database, name)).id
+                log.info("organization created", action="organization.create", organization=name)
             if organization_id is None:
-                text = f"there is no organization {link.organization}; create it with `labora organization create`"
-                problems.append(ConfigProblem(f"link[{at}].organization", text))
+                text = f"there is no organization {name}; create it with `labora organization create`"
+                problems.append(ConfigProblem(key, text))
             else:
-                found[link.organization] = organization_id
+                found[name] = organization_id
         if problems:
             raise ConfigError(problems)
         return found

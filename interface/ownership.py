@@ -53,7 +53,7 @@ def _digest(settings: Settings) -> str:
     """Of what all daemons that share links should have in common: all but where they are."""
     nowhere = Address("", 0)
     links = [replace(one, transport=replace(one.transport, endpoint=nowhere), tls=None) for one in settings.links]
-    texts = sorted(json.dumps(asdict(one), default=_plain) for one in links)
+    texts = sorted(json.dumps(asdict(one), default=_plain) for one in links) + sorted(settings.organizations)
     return blake2b("".join(texts).encode(), digest_size=16).hexdigest()
 
 
@@ -210,7 +210,7 @@ class Ownership:
         What cannot be taken up of one organization (a row that is damaged) keeps no other's links closed: it is tried
         again each time."""
         missing = self._missing()
-        undecided = {one.organization_id for one in self.links.contexts if Role.WORKERS in self._roles} - self.work
+        undecided = (set(self.links.laboratories) if Role.WORKERS in self._roles else set()) - self.work
         if not missing and not undecided:
             return
         wanted = [(one, missing.get(one, []), one in undecided) for one in sorted(missing.keys() | undecided)]

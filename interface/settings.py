@@ -405,6 +405,12 @@ class Settings:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     standby: StandbySettings = field(default_factory=StandbySettings)
+    organizations: tuple[str, ...] = ()  # laboratories beside those of the links: without a link, they work by hand
+
+    @property
+    def laboratories(self) -> tuple[str, ...]:
+        """The names of all that the daemon works for."""
+        return tuple(sorted({*self.organizations, *(link.organization for link in self.links)}))
 
 
 def packaged(name: str) -> Path:

@@ -232,7 +232,7 @@ async def _embedded(settings: Settings) -> str:
 
 
 async def _organizations(settings: Settings, said: str) -> list[Finding]:
-    """The links of organizations that are not there. A database that has none yet is given them at the first start."""
+    """What is of organizations that are not there. A database that has none yet is given them at the first start."""
     from interface.store.db import Database
     from interface.store.embedded import login_url
     from interface.store.migrate import has_organizations, may_upgrade
@@ -244,17 +244,16 @@ async def _organizations(settings: Settings, said: str) -> list[Finding]:
             return []
         database = await Database.connect(url)
         try:
-            known = {link.organization: await database.find_organization(link.organization) for link in settings.links}
+            known = {name: await database.find_organization(name) for name in settings.laboratories}
         finally:
             await database.close()
+    named = [(f"link[{at}].organization", link.organization) for at, link in enumerate(settings.links)]
+    named += [(f"organizations[{at}]", name) for at, name in enumerate(settings.organizations)]
     return [
-        Finding(
-            f"link[{index}].organization", EXIT_CONFIG,
-            f"there is no organization {link.organization}; create it with `labora organization create`",
-        )
-        for index, link in enumerate(settings.links)
-        if known[link.organization] is None
-    ]  # fmt: skip
+        Finding(key, EXIT_CONFIG, f"there is no organization {name}; create it with `labora organization create`")
+        for key, name in named
+        if known[name] is None
+    ]
 
 
 async def _external(url: str) -> str:

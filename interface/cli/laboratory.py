@@ -175,7 +175,7 @@ async def desk(
 
 def only_organization(settings: Settings) -> str:
     """The one laboratory of the configuration. Raises UsageError when it has another number of them."""
-    names = sorted({link.organization for link in settings.links})
+    names = settings.laboratories
     if len(names) != 1:
         known = f" ({', '.join(names)})" if names else ""
         raise click.UsageError(f"say which laboratory, with --organization{known}")

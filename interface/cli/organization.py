@@ -31,6 +31,12 @@ def create(context: Context, name: str, title: str, as_json: bool) -> None:
     """Create a laboratory with the shipped catalogue of tests. `labora user create` makes its first user."""
     made = asyncio.run(_create(context.settings, name, title))
     emit(made, as_json)
+    if made.name not in context.settings.laboratories:
+        click.echo(
+            f"no link of the configuration is of {made.name}: name it in `organizations` there, or the daemon looks"
+            " after nothing of it, such as critical results that nobody is told of",
+            err=True,
+        )
 
 
 @organization.command("list", epilog=_ENVIRONMENT)

@@ -102,6 +102,7 @@ def has_password(url: str) -> bool:
 def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings:
     state_dir = _state_dir(root, environ)
     driver_path = _driver_path(root)
+    organizations = root.texts("organizations")
     database = _database(root.table("database"), environ, root)
     api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
@@ -113,7 +114,9 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     unique(root, api, links, driver_path)
     root.close()
     found = tuple(link for link in links if link)
-    return Settings(state_dir, database, api, limits, found, driver_path, source, backup, alerts, retention, standby)
+    return Settings(
+        state_dir, database, api, limits, found, driver_path, source, backup, alerts, retention, standby, organizations
+    )  # fmt: skip
 
 
 def _state_dir(root: Table, environ: Mapping[str, str]) -> Path:

@@ -478,6 +478,5 @@ async def tell_alerts(settings: Settings, roster: Roster) -> None:
 
 async def _laboratories(settings: Settings, database: Database) -> list[tuple[str, UUID]]:
     """Those of the configuration that there are, by name."""
-    names = sorted({link.organization for link in settings.links})
-    found = [(name, await database.find_organization(name)) for name in names]
+    found = [(name, await database.find_organization(name)) for name in settings.laboratories]
     return [(name, id) for name, id in found if id is not None]
