@@ -18,7 +18,7 @@ from uuid import UUID
 
 import structlog
 
-from interface import telemetry
+from interface import config, telemetry
 from interface.api.app import LinkStatus, Readiness, build_app
 from interface.api.shares import Share, Shares
 from interface.api.told import tell
@@ -239,12 +239,25 @@ async def _watch_machine(owned: Ownership, database: Database, alerts: AlertCent
     """Look at disks, clock, certificates and backups until cancelled, and tell the metrics. A laboratory has alerts of
     one machine: of several, of the one where its messages are decided."""
     links = owned.links
-    watch = MachineWatch(links.settings, database, lambda: owned.organizations, settle=alerts.settle)
+    watch = MachineWatch(
+        links.settings, database, lambda: owned.organizations, settle=alerts.settle,
+        unusable=lambda: _unusable(links.settings()),
+    )  # fmt: skip
     asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
     try:
         await watch.run()
     finally:
         asked.close()
+
+
+def _unusable(settings: Settings) -> str:
+    """What is wrong with the configuration and the roster as they are on the disk by now."""
+    try:
+        if settings.source is not None:
+            config.load(settings.source)
+    except ConfigError as error:
+        return "; ".join(map(str, error.problems))
+    return ""
 
 
 def _up_gauges(links: Links) -> list[telemetry.Reading]:

@@ -433,6 +433,10 @@ async def _laboratory(settings: Settings, connection: Connection, name: str, now
 ALERTED: Final = (AlertKind.SERVICE, AlertKind.BACKUP_AGE)
 
 
+def _is_mine(here: str, subject: Subject) -> bool:
+    return subject.thing != machine.CONFIGURATION.thing and machine.is_of(subject, here)
+
+
 async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
     """Settle the alerts of ALERTED kinds by what was found, in every laboratory of the configuration. Where another
     machine does the same, each settles its own. Raises LaboraError, OSError where the database is not to be had: then
@@ -448,7 +452,7 @@ async def enter_alerts(settings: Settings, findings: Sequence[Finding]) -> None:
                         for one in findings
                         if one.kind is kind and one.severity and one.severity.rank >= Severity.WARNING.rank
                     }
-                    mine = partial(machine.is_of, machine=here)
+                    mine = partial(_is_mine, here)
                     await alerting.settle(connection, organization_id, kind, found, mine=mine)
     finally:
         await database.close()

@@ -42,6 +42,9 @@ def named(subject: Subject, machine: str) -> Subject:
     return Subject(subject.thing, f"{subject.name} on {machine}".strip()) if machine else subject
 
 
+CONFIGURATION: Final = Subject("configuration", "configuration")  # of its daemon, which sees itself what it may read
+
+
 def is_of(subject: Subject, machine: str) -> bool:
     """Whether it is this machine's; all is of the only one."""
     return not machine or f" {subject.name}".endswith(f" on {machine}")

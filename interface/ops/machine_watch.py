@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 
 class MachineWatch:
     """`organizations`: those whose people are told. `settle`: enters and recovers, also where the database does not
-    serve; by default in the database alone. `wall`, `monotonic`: the clocks that are compared, in seconds."""
+    serve; by default in the database alone. `wall`, `monotonic`: the clocks that are compared, in seconds. `unusable`:
+    what is wrong with the configuration as it is on the disk."""
 
     def __init__(
         self,
@@ -49,10 +50,12 @@ class MachineWatch:
         monotonic: Callable[[], float] = time.monotonic,
         settle: Settle | None = None,
         looks: Looks | None = None,
+        unusable: Callable[[], str] = str,
     ) -> None:
         self._settings, self._database, self._organizations = settings, database, organizations
         self._wall, self._monotonic = wall, monotonic
         self._settle_one, self._looks = settle or self._store, looks or Looks()
+        self._unusable, self._configuration = unusable, dict[Subject, str]()
         self._steps = machine.Steps(wall(), monotonic())
         self._seen: dict[tuple[AlertKind, Subject], tuple[float, Finding]] = {}
         self._findings: list[Finding] = []
@@ -78,6 +81,7 @@ class MachineWatch:
         self._readings = _readings(seen, self._shown)
         found += machine.not_read_again(self._used, seen.files, now)
         found.append(self._steps.look(self._wall(), self._monotonic()))
+        found += await self._of_configuration(machine.named(machine.CONFIGURATION, machine.name(settings)))
         self._note(found)
         answers = False
         try:
@@ -90,6 +94,21 @@ class MachineWatch:
             self._findings = found
             await self._settle(answers)
         return found
+
+    async def _of_configuration(self, subject: Subject) -> list[Finding]:
+        """Whether the daemon could start with what its files say by now. That a reload of them changed nothing stands
+        in the log alone, and once it does not start, at night after a power cut, nobody is there to tell."""
+        try:
+            said = await self._looks.at("configuration", self._unusable)
+        except Exception as error:  # a fault of ours must not keep anything else from being told
+            log.error("the configuration was not looked at", action="machine.watch", exc_info=error)
+            return []
+        self._configuration = {}
+        if not said:
+            return []
+        text = f"the daemon goes on with what it read before, and will not start again with: {said}"
+        self._configuration[subject] = text
+        return [Finding(AlertKind.SERVICE, subject, Severity.WARNING, text, "labora check")]
 
     def _note(self, found: list[Finding]) -> None:
         at = self._monotonic()
@@ -130,6 +149,9 @@ class MachineWatch:
                 async with self._database.transaction(organization_id) as connection:
                     found = self._standing(AlertKind.DATABASE)
                     await alerting.settle(connection, organization_id, AlertKind.DATABASE, found, mine=_has_name)
+                    mine = machine.named(machine.CONFIGURATION, machine.name(self._settings())).__eq__
+                    found = self._configuration
+                    await alerting.settle(connection, organization_id, AlertKind.SERVICE, found, mine=mine)
 
     def _standing(self, kind: AlertKind) -> dict[Subject, str]:
         return {subject: one.text for (of, subject), (_, one) in self._seen.items() if of is kind}
