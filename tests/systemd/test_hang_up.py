@@ -120,3 +120,15 @@ def test_another_that_is_begun_meanwhile_says_that_one_is_under_way(tmp_path: Pa
     assert (tmp_path / "opt" / "current").resolve().name == "old"
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
+
+
+def test_one_that_does_not_run_is_started_as_the_new_release(tmp_path: Path) -> None:
+    """A standby is stopped while the other machine changes the schema (docs/standby.md), and its release does not start
+    on that any more: it was to be mended first, by nothing. So was a new release that has stored something."""
+    command, environment = prepared(tmp_path)
+    (tmp_path / "gone").touch()
+    systemctl = tmp_path / "systemctl"
+    stopped = f'[ "$1" != is-active ] || [ -e {tmp_path}/restarting ] || exit 3'
+    systemctl.write_text(systemctl.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{stopped}\n"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "opt" / "current").resolve().name) == (0, "new"), done.stderr
