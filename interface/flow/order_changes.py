@@ -3,7 +3,7 @@
 What may be cancelled is one rule. Requested, collected or received: yes. In progress: only where the one who cancels
 says so, because a result may be on its way; it will be held as not ordered. Completed or verified: never; a person
 discards the result or leaves it. What is released stays, whatever is cancelled. Whoever may not see unreleased results
-is told of completed items that they are in progress.
+is told of completed items that they are in progress, and so of those that have a result which is held.
 """
 
 from __future__ import annotations
@@ -214,6 +214,7 @@ async def cancel(
     kept: list[str] = []
     # Who ordered it takes back its own word only; a member of staff says that it is not measured.
     others = await placing.asked_twice(connection, item_ids or [item.id for item in items])
+    held = await order_changes.measured(connection, [item.id for item in wanted])
     for item in wanted:
         if item.status is ItemStatus.CANCELLED:
             continue
@@ -221,6 +222,9 @@ async def cancel(
             kept.append(f"{item.test_code}: asked for by another number as well")
             continue
         try:
+            # What was measured waits for a person, who could not release it any more; a member of staff knows of it.
+            if item.id in held and audience is not Audience.STAFF:
+                raise IllegalStep("the order item was measured")
             _may_cancel(item, in_progress)
         except IllegalStep:
             kept.append(f"{item.test_code}: {_shown(order, item)}")

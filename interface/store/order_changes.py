@@ -107,6 +107,19 @@ async def move(
     return moved
 
 
+async def measured(connection: Connection, item_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the items that have a result, held or not, which a person has not discarded and is no failed run."""
+    rows = await connection.fetch(
+        """
+        select i.id from lab.order_item i where i.id = any($1::uuid[]) and exists (
+            select from lab.result r where r.order_id = i.order_id and r.order_item_id = i.id
+            and r.status not in ('cancelled', 'entered-in-error') and not r.held && '{run_failed,no_value}')
+        """,
+        list(item_ids),
+    )
+    return frozenset(row["id"] for row in rows)
+
+
 async def off_worksheets(connection: Connection, item_ids: Sequence[UUID]) -> None:
     """These items are not worked on at any worksheet any more; they stay on it, to be read."""
     await connection.execute(

@@ -9,11 +9,11 @@ from functools import partial
 
 import pytest
 
-from interface.domain.model import ItemStatus
+from interface.domain.model import HoldReason, ItemStatus
 from interface.domain.routing import Missing, NoWork
 from interface.domain.specimens import RejectReason
 from interface.driver import registry
-from interface.flow import order_changes, specimens
+from interface.flow import order_changes, review, specimens
 from interface.flow.context import register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
@@ -22,7 +22,8 @@ from interface.settings import LinkRole
 from interface.store.ids import uuid7
 from tests.flow.dispatching import ask, begin, codes, owed
 from tests.flow.hospital_use import PEER, PID, Hospital, hospital, link_of, message, order, read
-from tests.flow.laboratory import Laboratory
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import sent
 from tests.flow.test_hospital import step
 
 
@@ -357,3 +358,29 @@ async def at_an_analyzer(lab: Laboratory) -> Laboratory:
         )
     await begin(lab, link)
     return replace(lab, context=link)
+
+
+async def test_what_was_measured_and_waits_for_a_person_is_not_cancelled(database_url: str) -> None:
+    """CR was the answer though it had been measured, and nobody could release it any more. To the hospital it is in
+    progress, as everything that is not released."""
+    pid = "PID|1||P-1^^^TEST||Muster^Maria||19800501|F"
+    async with laboratory(database_url) as lab:
+        his = Hospital(lab, *link_of(lab))
+        await his.oml(*order("1", "K", barcode="S-1"), *order("2", "NA", barcode="S-1"), pid=pid)
+        await lab.send([one.replace("|mmol/L|", "|furlong|") for one in sent("S-1", {"K": "7.9"})])
+        await lab.settle()
+        [held] = await lab.results()
+        assert HoldReason.UNKNOWN_UNIT in held.held
+        for lines, answer in (
+            (order("1", control="CA"), ["UC"]), (order("1", control="DC"), ["UD"]),
+            (order("1", "CL", control="XO", spm=""), ["UX"]),
+            ([*order("1", control="RP"), *order("3", "CL", control="RO", barcode="S-1")], ["UM", "UA"]),
+        ):  # fmt: skip
+            said = await his.oml(*lines, pid=pid)
+            assert (said.code, said.controls) == ("AA", answer)
+            assert "in progress" in said.words[0]
+        assert (await his.oml(*order("2", control="CA"), pid=pid)).controls == ["CR"]
+        assert {test: status for test, status, _ in (await his.tests())[0]} == {"K": "requested", "NA": "cancelled"}
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.reject(connection, lab.director, held.id, "the module's setting is wrong")
+        assert (await his.oml(*order("1", control="CA"), pid=pid)).controls == ["CR"]
