@@ -339,6 +339,7 @@ async def aliquot(
     await lab_changes.insert_specimens(connection, actor.organization_id, one.order_id, one.patient_id, [child])
     await specimens.move_items(connection, moved, child.id)
     await dispatch_ends.withdraw(connection, actor, moved, "it is measured on an aliquot")
+    await dispatch.make_due(connection, moved)  # whoever has a worklist is told of the other tube
     await specimens.add_events(connection, actor, [child.id], "create", [state], reason=f"aliquot of {one.barcode}")
     await _note(connection, actor, one, "aliquot", one.state, reason=number, rack=one.rack, position=one.position)
     return await view(connection, child.id)

@@ -24,7 +24,7 @@ from interface.flow.entry import enter as decide_entries
 from interface.flow.orders import MEASURED, item_status
 from interface.flow.problems import OrderError, text_problems
 from interface.flow.qc_gate import gate_of
-from interface.store import audit, lab_changes, specimens, worksheets
+from interface.store import audit, dispatch, lab_changes, specimens, worksheets
 from interface.store.db import Connection
 from interface.store.worksheets import WorkFilter, WorksheetState, WorksheetView
 
@@ -146,6 +146,8 @@ async def complete(
         item_step(ItemStatus.IN_PROGRESS, begun, unmeasured)
         ids = [item_id for item_id in waiting if locked[item_id][1] is begun]
         await specimens.set_items(connection, ids, begun, reason=unmeasured.strip(), seen=False)
+    # Of what was begun before its tube had come no analyzer was told, for there was nothing to measure yet.
+    await dispatch.make_due(connection, waiting)
     state = _qc(gate, sheet)
     await worksheets.complete(connection, worksheet_id, state, note.strip(), actor.name)
     detail = {"qc": state.value, "back": str(len(waiting))}

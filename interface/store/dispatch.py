@@ -515,20 +515,21 @@ async def make_due(connection: Connection, item_ids: Collection[UUID], but: UUID
 
 
 async def take_due(connection: Connection, analyzer_id: UUID, most: int) -> list[UUID]:
-    """Items that the analyzer may have to be told of, the most urgent first; they are due no more."""
+    """Items that the analyzer may have to be told of, the most urgent first; they are due no more. What it is to be
+    told first that it is off on another tube (the item was moved to an aliquot) is due until then."""
     rows = await connection.fetch(
         """
         delete from lab.work_due where (analyzer_id, order_item_id) in (
             select w.analyzer_id, w.order_item_id from lab.work_due w
               left join lab.order_item i on i.id = w.order_item_id left join lab.lab_order o on o.id = i.order_id
-             where w.analyzer_id = $1
+             where w.analyzer_id = $1 and not exists (
+                   select from lab.dispatch d where d.order_item_id = w.order_item_id and d.analyzer_id = w.analyzer_id
+                      and d.kind = 'cancel' and d.state in ('queued', 'sent') and d.specimen_id <> i.specimen_id)
              order by array_position($3::text[], o.priority), w.order_item_id limit $2 for update of w skip locked)
         returning order_item_id
         """,
-        analyzer_id,
-        most,
-        [one.value for one in URGENCY],
-    )
+        analyzer_id, most, [one.value for one in URGENCY],
+    )  # fmt: skip
     return [row["order_item_id"] for row in rows]
 
 
@@ -551,11 +552,8 @@ async def queued(connection: Connection, analyzer_id: UUID, most: int, *, everyt
              left join lab.order_item i on i.id = d.order_item_id left join lab.lab_order o on o.id = i.order_id
             where d.analyzer_id = $1 and d.state = 'queued' and d.sending_id is null and (d.kind = 'cancel' or $3)
             order by d.kind <> 'cancel', array_position($4::text[], o.priority), d.id limit $2""",
-        analyzer_id,
-        most,
-        everything,
-        [one.value for one in URGENCY],
-    )
+        analyzer_id, most, everything, [one.value for one in URGENCY],
+    )  # fmt: skip
     if not first:
         return []
     return await locked(

@@ -11,18 +11,20 @@ import pytest
 from interface.domain.model import FollowUpKind
 from interface.domain.permissions import Role, permissions
 from interface.domain.routing import DispatchKind, DispatchState, Missing, NoWork, WhenDown
-from interface.domain.views import Actor, ActorKind
+from interface.domain.views import Actor, ActorKind, IdentifierView
 from interface.errors import ApiError, IllegalStep
-from interface.flow import dispatches, follow_ups
+from interface.flow import dispatches, follow_ups, specimens, worksheets
 from interface.flow.context import register
 from interface.flow.dispatch_watch import LinkSeen, look
 from interface.flow.dispatches import RouteEntry
 from interface.flow.order_book import Book
+from interface.flow.orders import NewOrder, NewPatient, NewSpecimen, create_order
 from interface.flow.problems import OrderError
 from interface.store import dispatch_views
 from interface.store.db import Connection
 from interface.store.dispatch_views import DispatchFilter, DispatchView
 from interface.store.ids import uuid7
+from interface.store.worksheets import WorkFilter
 from tests.flow.dispatching import NOW, another, ask, codes, downloading, owed, result, rows, say, tell, told
 from tests.flow.laboratory import Laboratory, laboratory
 
@@ -324,3 +326,48 @@ async def test_what_has_come_or_waits_no_more_is_not_sent_again(lab: Laboratory)
         assert await dispatches.find_id(connection, work.work_id) == work.id
         with pytest.raises(OrderError, match="no work"):
             await dispatches.find_id(connection, "999999")
+
+
+async def test_a_test_that_goes_to_an_aliquot_is_told_on_that(lab: Laboratory) -> None:
+    """Whoever has a worklist was told that it is off on the tube, and never that it waits on the aliquot."""
+    await downloading(lab)
+    order = await lab.order("S-1", "WBC", "HGB")
+    await tell(lab, Book(tuple(await owed(lab))))
+    tube = order.items[0].specimen_id
+    assert tube is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.aliquot(connection, lab.director, tube, barcode="S-1-1", tests=("WBC",))
+    off = await owed(lab)
+    assert [(one.cancels, *codes([one])) for one in off] == [(True, ("S-1", ("WBC",)))], "the tube's first"
+    await tell(lab, Book(tuple(off)))
+    assert await owed(lab) == [], "until the analyzer has taken that"
+    await say(lab, Book(tuple(off)), DispatchState.ACCEPTED)
+    assert [(one.cancels, *codes([one])) for one in await owed(lab)] == [(False, ("S-1-1", ("WBC",)))]
+
+
+async def test_so_it_is_where_the_tube_was_not_told_yet(lab: Laboratory) -> None:
+    await downloading(lab)
+    order = await lab.order("S-1", "WBC")
+    assert codes(await owed(lab)) == [("S-1", ("WBC",))]  # and the line is busy
+    tube = order.items[0].specimen_id
+    assert tube is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.aliquot(connection, lab.director, tube, barcode="S-1-1", tests=("WBC",))
+    assert codes(await owed(lab)) == [("S-1-1", ("WBC",))]
+
+
+async def test_what_goes_back_from_a_worksheet_is_told(lab: Laboratory) -> None:
+    """It was begun on the worksheet before its tube had come, when there was nothing to be told."""
+    await downloading(lab)
+    patient = NewPatient((IdentifierView("TEST", "P-1"),), "Muster")
+    async with lab.database.transaction(lab.organization_id) as connection:
+        order = await create_order(connection, lab.director, NewOrder((NewSpecimen(("WBC",), "S-1"),), patient=patient))
+        wanted = WorkFilter(test_codes=("WBC",))
+        sheet = await worksheets.build(connection, lab.director, wanted, expected=True)
+    assert await owed(lab) == []
+    tube = order.items[0].specimen_id
+    assert tube is not None
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await specimens.receive(connection, lab.director, tube)
+        await worksheets.complete(connection, lab.director, sheet.id, unmeasured="the counter serves again")
+    assert codes(await owed(lab)) == [("S-1", ("WBC",))]
