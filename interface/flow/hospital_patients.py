@@ -9,6 +9,7 @@ that is used no more, and is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC
 from uuid import UUID
 
@@ -184,14 +185,15 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent, messag
     """The prior number is the person's of PID from now on. A prior that nobody knows becomes a record of its own that
     is merged as well: a later message under that number finds the survivor, and the merge can be taken back. Once a
     person has done so a resend does not undo that."""
-    if {(each.authority, each.value) for each in one.prior} & {
-        (each.authority, each.value) for each in one.person.identifiers
-    }:
+    both = {(each.authority, each.value) for each in one.person.identifiers}
+    told = tuple(each for each in one.prior if (each.authority, each.value) not in both)
+    if not told:
         raise OrderError(["the prior number of the merge is the survivor's"])
-    survivor, warnings = await _said(connection, actor, one.person, one.prior)
-    prior = await _prior(connection, one.prior)
+    prior = await _prior(connection, told)
+    person = await _but_of(connection, one.person, prior)
+    survivor, warnings = await _said(connection, actor, person, one.prior)
     if prior is None:
-        prior = await insert_patient(connection, actor, NewPatient(one.prior))
+        prior = await insert_patient(connection, actor, NewPatient(told))
         text = "nobody knew the prior number; it leads to the survivor from now on"
         warnings.append(Fault(one.prior_location, UNKNOWN_KEY, text, warning=True))
     if prior != survivor and await people.was_unmerged(connection, prior, survivor):
@@ -201,6 +203,20 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent, messag
     if prior != survivor:
         await merge(connection, actor, prior, survivor, "merged by the hospital", accept_differences=True)
     return warnings
+
+
+async def _but_of(connection: Connection, person: Person, prior: UUID | None) -> Person:
+    """The survivor of a merge without the numbers by which the laboratory has known the prior so far, such as the
+    state's: PID-3 has all that are the survivor's from now on, and they lead to it by the merge."""
+    found = {row.survivor for row in await people.find_by_identifiers(connection, person.identifiers)}
+    if prior not in found or len(found) == 1:
+        return person
+    own = []
+    for each in person.identifiers:
+        carriers = await people.find_by_identifiers(connection, [each])
+        if all(row.survivor != prior for row in carriers):
+            own.append(each)
+    return replace(person, identifiers=tuple(own))
 
 
 async def _prior(connection: Connection, identifiers: Sequence[IdentifierView]) -> UUID | None:

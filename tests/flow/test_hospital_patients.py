@@ -404,3 +404,41 @@ async def test_a_refused_order_leaves_its_patient_as_it_was(his: Hospital) -> No
     await his.oml(*order("2", "NONE"), pid=pid(name="MODEL^MARIA"))
     await his.oml(*order("3", "NONE"), pid=PID.replace("P-1", "P-9"))
     assert [one.family for one in await known(his)] == ["MUSTER"]
+
+
+async def test_who_is_merged_may_be_named_by_the_priors_other_numbers_already(his: Hospital) -> None:
+    """The card's number was on the prior's record, as where somebody came in without it and was registered twice: the
+    hospital's merge was refused as of two patients, and so was each order of the survivor after it."""
+    card = "HOSP^MR~X-9^^^CARD^SS"
+    await his.adt("A01", pid("P-1"))
+    await his.adt("A01", pid("P-2").replace("HOSP^MR", card))
+    survivor = pid("P-1").replace("HOSP^MR", card)
+    said = await his.adt("A40^ADT_A39", survivor, "MRG|P-2^^^HOSP^MR")
+    assert (said.code, said.errors) == ("AA", [])
+    first, second = await known(his)
+    assert (first.merged_into, second.merged_into) == (None, first.id)
+    assert (await his.adt("A40^ADT_A39", survivor, "MRG|P-2^^^HOSP^MR")).code == "AA", "the same again"
+    assert (await his.oml(*order("1", "K"), pid=survivor)).controls == ["OK"]
+    assert [one.patient_id for one in await his.orders()] == [first.id]
+
+
+@pytest.mark.parametrize("carrier", ["P-1", "P-2"])
+async def test_a_number_that_both_of_a_merge_are_told_with_is_neithers_alone(his: Hospital, carrier: str) -> None:
+    for number in ("P-1", "P-2"):
+        card = "HOSP^MR~X-9^^^CARD^SS" if number == carrier else "HOSP^MR"
+        await his.adt("A01", pid(number).replace("HOSP^MR", card))
+    survivor = pid("P-1").replace("HOSP^MR", "HOSP^MR~X-9^^^CARD^SS")
+    said = await his.adt("A40^ADT_A39", survivor, "MRG|P-2^^^HOSP^MR~X-9^^^CARD^SS")
+    assert (said.code, said.errors) == ("AA", [])
+    first, second = await known(his)
+    assert (first.merged_into, second.merged_into) == (None, first.id)
+
+
+async def test_a_third_persons_number_is_still_a_reason_to_merge_nobody(his: Hospital) -> None:
+    await his.adt("A01", pid("P-1"))
+    await his.adt("A01", pid("P-2"))
+    await his.adt("A01", pid("P-3").replace("HOSP^MR", "HOSP^MR~X-9^^^CARD^SS"))
+    survivor = pid("P-1").replace("HOSP^MR", "HOSP^MR~X-9^^^CARD^SS")
+    said = await his.adt("A40^ADT_A39", survivor, "MRG|P-2^^^HOSP^MR")
+    assert said.code == "AE" and "different patients" in said.words[0]
+    assert {one.merged_into for one in await known(his)} == {None}
