@@ -27,6 +27,7 @@ from interface.flow.people import (
     merge,
     patient_problems,
     sure_of,
+    turn_round,
     update_patient,
 )
 from interface.flow.problems import OrderError, text_problems
@@ -191,6 +192,8 @@ async def _merge(connection: Connection, actor: Actor, one: PatientEvent, messag
         raise OrderError(["the prior number of the merge is the survivor's"])
     prior = await _prior(connection, told)
     person = await _but_of(connection, one.person, prior)
+    if prior is not None and not await placing.said_before(connection, message_id, message_id):
+        await _turned(connection, actor, person, prior, told)
     survivor, warnings = await _said(connection, actor, person, one.prior)
     if prior is None:
         prior = await insert_patient(connection, actor, NewPatient(told))
@@ -217,6 +220,19 @@ async def _but_of(connection: Connection, person: Person, prior: UUID | None) ->
         if all(row.survivor != prior for row in carriers):
             own.append(each)
     return replace(person, identifiers=tuple(own))
+
+
+async def _turned(
+    connection: Connection, actor: Actor, person: Person, prior: UUID, numbers: Sequence[IdentifierView]
+) -> None:
+    """Where they are one already, but the survivor's record was merged into the prior's, by somebody of the laboratory
+    as a rule, it is the other way round from now on: all that the hospital goes on to say is of its survivor, and would
+    be left out."""
+    carriers = await people.find_by_identifiers(connection, person.identifiers)
+    merged = [row for row in carriers if row.merged_into == prior]
+    by_number = await people.find_by_identifiers(connection, numbers)
+    if merged and len(merged) == len(carriers) and any(row.id == prior for row in by_number):
+        await turn_round(connection, actor, merged[0].id, "merged by the hospital")
 
 
 async def _prior(connection: Connection, identifiers: Sequence[IdentifierView]) -> UUID | None:

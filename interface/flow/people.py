@@ -246,6 +246,26 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     return UnmergedView(**{field.name: getattr(view, field.name) for field in fields(view)}, look_again=look)
 
 
+async def turn_round(connection: Connection, actor: Actor, patient_id: UUID, reason: str) -> None:
+    """The record is the one in use from now on: the one that it was merged into is merged into it. It is one person as
+    before; whoever says whose number is whose goes on with this one, and of the other nothing more is said."""
+    await people.lock_merging(connection, actor.organization_id)
+    calculated = await recalculation.lock(connection, [patient_id])
+    known = (await people.persons(connection, [patient_id])).get(patient_id, ())
+    rows = await people.find_rows(connection, known, lock=True)
+    found = await people.edges(connection, known)
+    edge = next(edge for edge in found if edge.prior == patient_id)
+    before = next(row.survivor for row in rows if row.id == patient_id)
+    await people.write_merge(connection, actor, patient_id, edge.survivor, reason, edge.id)
+    await people.write_merge(connection, actor, before, patient_id, reason)
+    await _follow(connection, {one.prior: one.survivor for one in found if one != edge} | {before: patient_id}, rows)
+    told = {"survivor": str(patient_id), "reason": reason}
+    await audit.record(connection, actor, "merge", "patient", before, told)
+    told = {"prior": str(before), "reason": reason}
+    await audit.record(connection, actor, "merge", "patient", patient_id, told)
+    await recalculation.of_specimens(connection, actor, calculated, "its patient was merged")
+
+
 async def _follow(connection: Connection, parents: Mapping[UUID, UUID], rows: Iterable[PatientRow]) -> None:
     """Point the records to the survivors that the merges in force make; only those that change."""
     before = {row.id: row.merged_into for row in rows}

@@ -442,3 +442,40 @@ async def test_a_third_persons_number_is_still_a_reason_to_merge_nobody(his: Hos
     said = await his.adt("A40^ADT_A39", survivor, "MRG|P-2^^^HOSP^MR")
     assert said.code == "AE" and "different patients" in said.words[0]
     assert {one.merged_into for one in await known(his)} == {None}
+
+
+async def test_the_record_that_the_hospital_goes_on_with_is_the_one_in_use(his: Hospital) -> None:
+    """Somebody of the laboratory had merged the two the other way round: whatever the hospital said of its patient from
+    then on was left out, as of a record that is used no more, another birth date and sex among it."""
+    await his.adt("A01", pid("P-1", "MUSTER^M"))
+    await his.adt("A01", pid("P-2", "MUSTER^MARIA"))
+    await his.oml(*order("1", "K", barcode="B-1"), pid=pid("P-2"))
+    one, other = await known(his)
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await people.merge(connection, his.lab.director, other.id, one.id, "registered twice")
+    block = message("ADT^A40^ADT_A39", "EVN||20260105", pid("P-2", "MUSTER^MARIA"), "MRG|P-1^^^HOSP^MR")
+    said = await his.send(block)
+    assert (said.code, said.errors) == ("AA", [])
+    one, other = await known(his)
+    assert (one.merged_into, other.merged_into) == (other.id, None)
+    assert (await his.adt("A08", pid("P-2", "MODEL^MARIA", "19790501"))).errors == []
+    one, other = await known(his)
+    assert (one.family, other.family, str(other.birth_date)) == ("MUSTER", "MODEL", "1979-05-01")
+    await his.oml(*order("2", "NA", barcode="B-1"), pid=pid("P-1", "STALE^NAME"))
+    assert [len(each.items) for each in await his.orders()] == [2]
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await people.unmerge(connection, his.lab.director, one.id, "two persons")
+    assert (await his.send(block)).errors == [("MRG^1^1", "207", "W")]
+    assert {each.merged_into for each in await known(his)} == {None}
+
+
+async def test_nor_does_a_merge_of_before_that_is_told_once_more_turn_a_later_one_round(his: Hospital) -> None:
+    for survivor, prior in (("P-2", "P-1"), ("P-3", "P-2"), ("P-2", "P-1")):
+        assert (await merge(his, survivor, prior)).code == "AA"
+    last = next(one for one in await known(his) if one.merged_into is None)
+    assert "P-3" in [each.value for each in last.identifiers]
+    first = message("ADT^A40^ADT_A39", "EVN||20260105", pid("P-8"), "MRG|P-9^^^HOSP^MR", control_id="M-1")
+    await his.send(first)
+    assert (await merge(his, "P-9", "P-8")).code == "AA"
+    assert (await his.send(first)).code == "AA"
+    assert (await his.adt("A08", pid("P-9", "MODEL^MARIA"))).errors == [], "a resend is not the hospital's last word"
