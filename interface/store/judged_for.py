@@ -44,7 +44,8 @@ def _until(row: str) -> str:
 # A patient's record changes with its merges too. An order does with all that becomes of it: of what it says of the
 # patient intervals ask for a pregnancy. When an interval began or ended by a person's word, the audit knows.
 # A change has the time at which its transaction began, which may have waited for who judged the result meanwhile: it is
-# looked at for a minute.
+# looked at for a minute. It is asked since the first version that says the same: who comments on a result, or holds it,
+# makes one that is judged as the one before it, and so do its controls.
 _CHANGED = f"""
 SELECT v.kind, v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags, v.method,
        coalesce(a.name, '') AS analyzer, coalesce(m.received_at, r.created_at) AS received_at, c.changed, c.limits,
@@ -58,21 +59,25 @@ LEFT JOIN lab.patient p ON p.id = r.patient_id
 LEFT JOIN lab.patient w ON w.id = p.merged_into_id
 LEFT JOIN lab.analyzer a ON a.id = {MEASURED_ON}
 LEFT JOIN lab.message m ON m.id = v.message_id
+CROSS JOIN LATERAL (
+    SELECT min(w.created_at) AS at FROM {versions_of("= r.id")} w
+    WHERE (w.comparator, w.value, w.unit, w.low, w.high, w.reference, w.flags)
+          IS NOT DISTINCT FROM (v.comparator, v.value, v.unit, v.low, v.high, v.reference, v.flags)) j
 CROSS JOIN LATERAL (SELECT
-    v.created_at <= greatest({_until("s")}, {_until("p")}, {_until("w")})
-    OR (v.created_at <= {_until("o")} AND EXISTS (
+    j.at <= greatest({_until("s")}, {_until("p")}, {_until("w")})
+    OR (j.at <= {_until("o")} AND EXISTS (
         SELECT FROM lab.reference_interval i WHERE i.test_id = r.test_id AND i.pregnant IS NOT NULL)) AS changed,
     EXISTS (SELECT FROM lab.reference_interval i JOIN lab.audit_event e
             ON e.organization_id = i.organization_id AND e.entity_id IN (i.id, i.test_id)
-               AND e.at > v.created_at - interval '1 minute' WHERE i.test_id = r.test_id) AS limits) c
+               AND e.at > j.at - interval '1 minute' WHERE i.test_id = r.test_id) AS limits) c
 WHERE r.id = $1 AND (c.changed OR c.limits OR r.origin = 'calculation')
   AND NOT EXISTS (SELECT FROM lab.order_item c WHERE c.id = r.order_item_id AND c.status = 'cancelled')
 """  # noqa: S608 - a constant
 
 
 async def changed_since(connection: Connection, result_id: UUID, version_id: UUID) -> JudgedVersion | None:
-    """The version, where its specimen, order or patient may be another since it was made, or its limits, or where it is
-    calculated."""
+    """The version, where its specimen, order or patient may be another since it was judged, or its limits, or where it
+    is calculated."""
     row = await connection.fetchrow(_CHANGED, result_id, version_id)
     if row is None:
         return None

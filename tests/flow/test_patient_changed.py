@@ -18,6 +18,7 @@ from interface.flow.catalogue import add_interval, change_interval, end_interval
 from interface.flow.correction import NewValue
 from interface.flow.people import PatientChange, update_patient
 from interface.flow.replay import Replayed, replay
+from tests.flow.controls import ACCEPT, REJECT, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import sent
 
@@ -91,6 +92,37 @@ async def test_nor_where_the_change_had_begun_before_it_was_judged(database_url:
         [result] = await lab.results()
         with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, N \(0\.8 - 1\.3\) now"):
             await lab.release(result.id)
+
+
+async def said_since(lab: Laboratory, result: ResultView, how: str) -> None:
+    """What makes another version of a result, and judges nothing."""
+    if how == "controls":
+        at = await bench(lab, "")
+        for verdict in (REJECT, ACCEPT):
+            await at.control(0, verdict, "CREA")
+        await at.act(test="CREA")
+        return
+    async with lab.database.transaction(lab.organization_id) as connection:
+        step = review.hold if how == "hold" else review.comment
+        await step(connection, lab.director, result.id, "asked for the sheet")
+
+
+@pytest.mark.parametrize("how", ["comment", "hold", "controls"])
+async def test_nor_once_somebody_has_said_something_of_it_since(database_url: str, how: str) -> None:
+    """Who comments on a result makes a version that is newer than the change; so do its controls."""
+    async with laboratory(database_url) as lab:
+        result = await creatinine(lab)
+        await lab.owner.execute("update lab.result set created_at = created_at - interval '3 hours'")
+        await lab.owner.execute("update lab.result_version set created_at = created_at - interval '3 hours'")
+        await is_a_man(lab, result)
+        await lab.owner.execute("update lab.patient set updated_at = updated_at - interval '1 hour'")
+        await said_since(lab, result, how)
+        with pytest.raises(ReviewError, match=r"H \(0\.6 - 1\.1\) then, N \(0\.8 - 1\.3\) now"):
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await review.release(connection, lab.director, result.id, "seen", accept_hold=True)
+        await replayed(lab, result)
+        [found] = await lab.results()
+        assert (found.flags, found.high) == (("N",), Decimal("1.3"))
 
 
 async def weighs(lab: Laboratory, molar_mass: str) -> None:
