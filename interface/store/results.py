@@ -204,8 +204,10 @@ async def depth(system: Connection) -> int:
 
 # ---- what a decision reads ------------------------------------------------------------------------------------------
 
-# The last step of a version that says what a person made of the result; a replay only decides it anew.
+# The last step of a version that says what a person made of the result; a replay only decides it anew. What its
+# controls, or a time of collection that was told later, made of it since is of the same value.
 _BY_PERSON = frozenset({"verify", "comment", "correct", *FollowUpKind})
+_BESIDE = frozenset({"qc", "match"})
 
 
 _BEGUN = """
@@ -243,7 +245,9 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     version_ids = [row[name] for row in rows for name in ("version_id", "pending_version_id") if row[name]]
     versions = await connection.fetch(
         """SELECT v.id, v.raw_value, v.raw_unit, v.raw_flags, v.raw_status, v.comments, v.flags, v.method, v.version,
-                  v.held, v.actor_kind, CASE WHEN v.actor_kind = 'user' OR v.note <> '' THEN (
+                  v.held, v.actor_kind, v.actor_kind = 'rule_set' AND v.actor_id IS NULL AS by_controls,
+                  CASE WHEN v.actor_kind = 'user' OR (v.actor_kind = 'rule_set' AND v.actor_id IS NULL)
+                       OR v.note <> '' THEN (
                       SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS steps
              FROM lab.result_version v WHERE v.id = ANY($1)""",
         version_ids,
@@ -251,7 +255,8 @@ async def load_current(connection: Connection, natural_keys: Sequence[bytes]) ->
     steps = {row["id"]: read_steps(row["steps"]) for row in versions if row["steps"]}
     by_person = {
         row["id"] for row in versions
-        if row["actor_kind"] == "user" and any(step.step in _BY_PERSON for step in steps.get(row["id"], ())[-1:])
+        if row["actor_kind"] == "user" or row["by_controls"]
+        if next((one.step for one in reversed(steps.get(row["id"], ())) if one.step not in _BESIDE), "") in _BY_PERSON
     }  # fmt: skip
     corrected = {
         row["id"]: row["version"] for row in versions

@@ -43,7 +43,7 @@ from interface.store import people
 from interface.store.db import Connection
 from interface.store.explanations import comments_of, read_steps
 from interface.store.follow_ups import asked_before
-from interface.store.versions import last_version
+from interface.store.versions import last_version, versions_of
 
 _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
@@ -76,7 +76,7 @@ class KnownResult:
     made_at: datetime
     pending: tuple[str, str] | None = None
     pending_inputs: Mapping[str, str] | None = None  # what that was calculated from
-    by_person: bool = False  # whether a person wrote that version
+    by_person: bool = False  # whether a person wrote that version, or what controls made of it since is of theirs
     suspect: str = ""  # of a released one: what a look-back list says of it, waiting or repeat
     method: str = ""  # by which it was measured
     inputs: Mapping[str, str] | None = None  # what it was calculated from, in the words of its explanation
@@ -346,7 +346,8 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
        v.method, v.low, v.high, v.reference, v.instrument_at,
        CASE WHEN r.origin = 'calculation' THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d WHERE d.result_version_id = v.id) END AS explained,
-       v.actor_kind IN ('user', 'client') AS by_person,
+       v.actor_kind IN ('user', 'client') OR (v.actor_kind = 'rule_set' AND v.actor_id IS NULL AND EXISTS (
+           SELECT FROM {versions_of("= r.id")} w WHERE w.actor_kind IN ('user', 'client'))) AS by_person,
        p.value AS pending_value, p.unit AS pending_unit, p.held AS pending_held,
        CASE WHEN r.origin = 'calculation' AND r.pending_version_id IS NOT NULL THEN (
            SELECT lab.explained(d.steps) FROM lab.decision d
