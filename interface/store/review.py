@@ -7,7 +7,7 @@ kept beside the one that is reported. It is for staff.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -23,6 +23,8 @@ from interface.store.lab import VERSION_COLUMNS, read_result
 
 # STAT first; a result that is asked for on the phone goes before the morning's round.
 _RANK = "array_position(array['stat', 'asap', 'callback', 'preop', 'routine'], coalesce(o.priority, 'routine'))"
+# Steps of `flow.review`, but that a change was accepted: what is said of one change is not of the next.
+_RELEASED = ("verified by ", "released by ")
 
 
 class Queue(StrEnum):
@@ -150,13 +152,17 @@ class Policy:
 async def with_comments(
     connection: Connection, version_id: UUID, change_id: UUID, comment: str
 ) -> tuple[str, tuple[Step, ...]]:
-    """What is added to the note of a change that takes a version's place: what staff said of that one and the change
-    does not say, and the comment; with the lines of who said it."""
+    """What is added to the note of a change that takes a version's place: what staff said of that one, also with its
+    release, and the change does not say, and the comment; with the lines of who said it."""
     steps = await connection.fetchval(
         "select lab.explained(steps) from lab.decision where result_version_id = $1", version_id
     )
     note = await connection.fetchval("select note from lab.result_version where id = $1", change_id)
-    said = {step.inputs["comment"]: step for step in comments_of(read_steps(steps or "[]"))}
+    there = (
+        replace(one, step="comment", verdict="none") if one.text.startswith(_RELEASED) else one
+        for one in read_steps(steps or "[]")
+    )
+    said = {step.inputs["comment"]: step for step in comments_of(there)}
     kept = {words: step for words, step in said.items() if f"\n{words}\n" not in f"\n{note}\n"}
     return "\n".join((*kept, *filter(None, (comment,)))), tuple(kept.values())
 

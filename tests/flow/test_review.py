@@ -206,6 +206,19 @@ async def test_what_staff_said_of_a_result_stays_with_it_when_a_change_is_accept
     assert second.note == "haemolysed\nward 3 was told\ntyped"
 
 
+async def test_so_does_what_was_said_with_its_release(laboratory: Laboratory) -> None:
+    """Whoever accepts that it is held must say why, and the ward reads it: of the corrected one nobody said it."""
+    result_id = await laboratory.result(await laboratory.order(), "13.5", held=QUESTIONABLE)
+    await release(laboratory, result_id, comment="haemolysed", accept_hold=True)
+    await laboratory.change(result_id, "9.1", version=3)
+    async with transaction(laboratory) as connection:
+        first = await review.accept_change(connection, laboratory.technologist, result_id, "rerun")
+    await laboratory.change(result_id, "9.2", version=5)
+    async with transaction(laboratory) as connection:
+        second = await review.accept_change(connection, laboratory.technologist, result_id)
+    assert (first.note, second.note) == ("haemolysed\nrerun", "haemolysed")
+
+
 async def test_a_rejected_change_is_kept_and_the_released_version_stays(laboratory: Laboratory) -> None:
     result_id = await laboratory.result(await laboratory.order(), "13.5")
     before = await release(laboratory, result_id)
