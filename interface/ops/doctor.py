@@ -370,7 +370,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 def _unreachable(settings: Settings, error: Exception) -> Finding:
     embedded = settings.database.url == "embedded"
-    command = "systemctl status labora" if embedded else "systemctl status postgresql"
+    command = "systemctl status labora" if embedded else "systemctl status 'postgresql*'"
     if isinstance(error, ConfigError):
         command = "labora db status"
     text = str(error) if isinstance(error, LaboraError) else (getattr(error, "strerror", "") or type(error).__name__)

@@ -275,7 +275,7 @@ async def test_a_database_that_is_away_is_a_finding_like_others(shell: Shell) ->
     assert answer.status == 1
     [found] = [one for one in answer.json if one["kind"] == "database"]
     assert found["severity"] == "urgent" and "cannot be reached" in found["text"]
-    assert found["command"] == "systemctl status postgresql"
+    assert found["command"] == "systemctl status 'postgresql*'"
 
 
 async def test_a_route_that_leads_nowhere_is_found(shell: Shell, database: Database) -> None:

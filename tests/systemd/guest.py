@@ -174,6 +174,16 @@ def killed() -> object:
     return {**load.report(), "back_s": back_s, "serves": enquire()}
 
 
+def database_killed() -> object:
+    """Debian's unit leaves a server lying that died, as one does whose disk was full."""
+    unit = run("systemctl", "list-units", "--no-legend", "--plain", "postgresql@*").split()[0]
+    pid = int(show("MainPID", unit))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: show("MainPID", unit) not in ("0", str(pid)), "the restart of PostgreSQL")
+    until(lambda: http("/ready") == 200, "being ready")
+    return {"serves": enquire()}
+
+
 def watchdog() -> object:
     """A daemon that does nothing any more is ended and started anew."""
     drop_in = Path("/run/systemd/system/labora.service.d/watchdog.conf")
@@ -482,8 +492,8 @@ def uninstall() -> object:
 
 
 CHECKS = (
-    start, check, reload, restart, killed, watchdog, due, backup, health, proxy, canary, jail, pages, upgrade,
-    upgrade_fails, upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential,
+    start, check, reload, restart, killed, database_killed, watchdog, due, backup, health, proxy, canary, jail, pages,
+    upgrade, upgrade_fails, upgrade_fails_after_migrating, upgrade_fails_in_migrating, upgrade_migrates, credential,
     misconfigured, stop, uninstall,
 )  # fmt: skip
 

@@ -14,8 +14,8 @@ from tests.systemd.installed import PASSWORD, Installed, Report, boot, installed
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 MOST_EXPOSED = 20  # tenths
 DEFAULT = (
-    "start", "check", "reload", "restart", "killed", "due", "backup", "health", "proxy", "canary", "misconfigured",
-    "stop",
+    "start", "check", "reload", "restart", "killed", "database_killed", "due", "backup", "health", "proxy", "canary",
+    "misconfigured", "stop",
 )  # fmt: skip
 LONG = (
     "start", "reload", "watchdog", "jail", "pages", "upgrade", "upgrade_fails", "upgrade_fails_after_migrating",
@@ -132,6 +132,10 @@ def nobody_is_refused_while_it_starts_anew(seen: Report, how: str) -> None:
     assert found["serves"]
 
 
+def a_database_that_died_is_started_anew(seen: Report) -> None:
+    assert seen["database_killed"] == {"serves": True}
+
+
 def its_jobs_run(seen: Report) -> None:
     assert seen["due"] == "success"
     assert seen["backup"] == 1
@@ -236,6 +240,7 @@ def test_installed_on_a_debian_it_boots_serves_refuses_nobody_and_stops() -> Non
     a_reload_opens_a_new_link_in_the_same_process(seen)
     nobody_is_refused_while_it_starts_anew(seen, "restart")
     nobody_is_refused_while_it_starts_anew(seen, "killed")
+    a_database_that_died_is_started_anew(seen)
     its_jobs_run(seen)
     nginx_passes_on_and_logs_nothing_of_patients(seen)
     no_word_of_a_patient_is_in_any_log_of_the_machine(seen)
