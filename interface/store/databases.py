@@ -24,6 +24,7 @@ MAINTENANCE: Final = "postgres"
 RESTORING, REPLACED = "_restoring", "_replaced_"
 _STAMP: Final = "%Y%m%dt%H%M%Sz"
 _DATABASE_KEYS: Final = ("dbname", "database")
+_HERE: Final = ("", "localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ def with_database(url: str, name: str) -> str:
 
 
 def place(url: str) -> str:
-    """Where a database is, as its URL says: its server and name, without who logs in."""
+    """Where a database is, as its URL says: server and name, without who logs in. This machine has several names."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    return f"{query.get('host') or parts.hostname or ''}:{query.get('port') or parts.port or 5432}/{database_name(url)}"
+    host = query.get("host") or parts.hostname or ""
+    here = host.startswith("/") or host in _HERE
+    return f"{'this machine' if here else host}:{query.get('port') or parts.port or 5432}/{database_name(url)}"
 
 
 def for_programs(url: str) -> tuple[str, dict[str, str]]:

@@ -24,7 +24,7 @@ from interface.errors import BackupError
 from interface.ops import backup, backup_manifest, backup_pipe, backup_verify, doctor
 from interface.ops.backup_pipe import Encryption
 from interface.settings import BackupSettings, DatabaseSettings, Settings
-from interface.store import census, db
+from interface.store import census, databases, db
 from tests.cluster import owner_of
 from tests.flow.laboratory import Laboratory, laboratory, message
 from tests.store.journals import until
@@ -271,6 +271,7 @@ async def test_it_is_of_the_database_that_the_daemon_works_on(
     with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora") as raised:
         await backup.create(config.parse("", tmp_path / "config.toml", environ))
     assert "hush9c5f" not in str(raised.value)
+    assert databases.place("postgresql://a:b@localhost/labora") == databases.place("postgresql:///labora?host=/run")
     text = '[database]\nurl = "postgresql://labora@db.lab.example/labora"\n'
     with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora"):
         await backup.create(config.parse(text, tmp_path / "config.toml", environ | {"CREDENTIALS_DIRECTORY": ""}))

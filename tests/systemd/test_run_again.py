@@ -53,8 +53,12 @@ def test_the_owners_url_is_of_the_database_that_the_daemon_works_on(tmp_path: Pa
         return said(tmp_path, "database_elsewhere; echo $elsewhere").stdout.strip()
 
     assert elsewhere() == ""
-    handed.write_text("postgresql:///labora?host=/run/postgresql&user=labora_app")
-    assert elsewhere() == ""
+    for here in (
+        "postgresql:///labora?host=/run/postgresql&user=labora_app",
+        "postgresql://labora_app:hush@localhost/labora",
+    ):
+        handed.write_text(here)
+        assert elsewhere() == ""
     handed.write_text("postgresql://labora_app:secret@db.lab.example/labora")
     refused = said(tmp_path, "database_elsewhere")
     assert refused.returncode == 1 and "put the URL of its owner there" in refused.stderr
