@@ -27,6 +27,7 @@ from interface.settings import WINDOW_DAYS
 from interface.store import audit, lab, lab_changes, people
 from interface.store import placing as rows
 from interface.store.db import Connection
+from interface.store.order_changes import still_there
 from interface.store.placing import Placed as Placed
 from interface.store.placing import PlacedItem, Tube
 from interface.store.placing import PlacerNumber as PlacerNumber
@@ -362,6 +363,8 @@ async def _also_said(connection: Connection, actor: Actor, order_id: UUID, asked
     if order is None or not any(item.status in OPEN_ITEM for item in order.items):
         return
     said = asked.order
+    if said.ward.strip() == order.ward:
+        await still_there(connection, [order_id], said.ordered_at)
     now: dict[str, Any] = {
         "priority": min(order.priority, asked.priority or order.priority, key=MOST_URGENT.index),
         "ward": said.ward.strip() or order.ward,
@@ -491,6 +494,8 @@ async def _change_facts(connection: Connection, actor: Actor, known: Placed, ask
         history = "\n".join(dict.fromkeys((*order.clinical_history.splitlines(), *history.splitlines())))
     if order and said.ward.strip() not in ("", order.ward):
         await rows.keep_asked(connection, [order.id])
+    elif order and said.ward.strip():
+        await still_there(connection, [order.id], said.ordered_at)
     change = OrderChange(
         priority=priority,
         clinical_history=history or None,

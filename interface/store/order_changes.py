@@ -77,8 +77,8 @@ async def update_facts(
 
 _MOVING = """
 select o.id, o.ward from lab.lab_order o
-where o.patient_id = any($1::uuid[]) and o.ward <> $2 and o.cancelled_at is null
-  and coalesce(o.ward_at <= $3::timestamptz + $4::interval, true) and (exists (
+where o.patient_id = any($1::uuid[]) and o.cancelled_at is null
+  and coalesce(o.ward_at <= $2::timestamptz + $3::interval, true) and (exists (
     select from lab.order_item i
     where i.order_id = o.id and i.status in ('requested', 'collected', 'received', 'in_progress', 'completed')
 ) or exists (
@@ -94,8 +94,9 @@ async def move(
     """These patients are on this ward now: so say the orders of which something is still to be reported or told. Each
     with the ward of before. `at`: when the hospital noted it, where it says so: what it has said since stays. Two of
     its systems may have clocks that differ a little; what was noted in a time that is to come was noted by now."""
-    rows = await connection.fetch(_MOVING, list(patient_ids), ward, at, CLOCK_AHEAD)
-    moved = [(row["id"], row["ward"]) for row in rows]
+    rows = await connection.fetch(_MOVING, list(patient_ids), at, CLOCK_AHEAD)
+    moved = [(row["id"], row["ward"]) for row in rows if row["ward"] != ward]
+    await still_there(connection, [row["id"] for row in rows if row["ward"] == ward], at)
     await keep_asked(connection, [order_id for order_id, _ in moved])
     await connection.execute(
         "update lab.lab_order set ward = $2, version = version + 1, updated_at = now(),"
@@ -118,6 +119,17 @@ async def measured(connection: Connection, item_ids: Sequence[UUID]) -> frozense
         list(item_ids),
     )
     return frozenset(row["id"] for row in rows)
+
+
+async def still_there(connection: Connection, order_ids: Sequence[UUID], at: datetime | None) -> None:
+    """The ward of these orders was said once more at a time, where that is known: what was noted before it, and is told
+    late, moves nobody either."""
+    await connection.execute(
+        "update lab.lab_order set ward_at = greatest(ward_at, least($2, now())) where id = any($1::uuid[])"
+        " and $2::timestamptz is not null",
+        order_ids,
+        at,
+    )
 
 
 async def off_worksheets(connection: Connection, item_ids: Sequence[UUID]) -> None:

@@ -230,6 +230,35 @@ async def test_a_transfer_that_is_told_late_moves_nobody_back(his: Hospital) -> 
     assert await told("A02", "20260105", "3B") == "3B", "when, is not said"
 
 
+async def test_where_a_patient_is_said_to_be_still_is_when_it_was_said(his: Hospital) -> None:
+    """Who is said to be on the ward that the order has stays there, whatever is told late of the time before: when her
+    ward was said was that of the first time, and a critical result was called to the ward that she had left."""
+
+    async def told(event: str, at: str, ward: str) -> str:
+        block = message(f"ADT^{event}", f"EVN||{at}", pid(), f"PV1|1|I|{ward}")
+        assert (await his.send(block)).code == "AA"
+        [made] = await his.orders()
+        return made.ward
+
+    def asked(number: str, code: str, at: str, control: str = "NW", *more: str) -> list[str]:
+        orc, *others = order(number, code, *more, control=control, barcode="B-1")
+        return [f"{orc}{'|' * (9 - orc.count('|'))}{at}", *others]
+
+    await his.oml("PV1|1|I|3A", *asked("1", "K", "20260105080000"))
+    [before] = await his.orders()
+    assert await told("A02", "20260105100000", "3A") == "3A", "back from the theatre"
+    assert await told("A02", "20260105090000", "OPS") == "3A", "to which she had gone before"
+    await his.oml("PV1|1|I|3A", *asked("2", "NA", "20260105120000"))
+    assert await told("A02", "20260105110000", "OPS") == "3A"
+    await his.oml("PV1|1|I|3A", *asked("2", "CL", "20260105140000", "XO"))
+    assert await told("A02", "20260105130000", "OPS") == "3A"
+    assert await told("A02", "20260105150000", "OPS") == "OPS"
+    changes = await his.lab.owner.fetch(
+        "select detail from lab.audit_event where action = 'update' and entity_id = $1", before.id
+    )
+    assert sum("ward" in str(row["detail"]) for row in changes) == 1
+
+
 async def test_an_order_of_a_clock_that_is_a_little_ahead_is_of_now(his: Hospital) -> None:
     """When its ward was said was not kept: an event that was told late moved its patient back."""
     now = datetime.now(UTC)
