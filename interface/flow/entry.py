@@ -75,13 +75,14 @@ class EntryError(LaboraError):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """`value` as it is typed, `unit` as the person says it; "" is the test's own. `method`: by which it was measured;
-    "": the person does not say."""
+    "": the person does not say. `beside`: the result that stands at the place where it is entered."""
 
     order_item_id: UUID
     value: str
     unit: str = ""
     comment: str = ""
     method: str = ""
+    beside: UUID | None = None
 
 
 async def enter(
@@ -213,6 +214,9 @@ def _decided(
         blocked = _OF_TWO if item.test_id in two else ""
         case = Case(keys[entry.order_item_id], decision, Origin.MANUAL, observed, blocked=blocked)
         known = at.current.get(case.key)
+        if known is None and (again := _at_its_place(entry, case, at)) is not None:
+            keys[entry.order_item_id] = again
+            continue
         if known is not None:
             if known.status not in GONE and _said_before(case, known):
                 continue
@@ -227,6 +231,13 @@ def _decided(
         made_of.append(decide_beside(cases, beside, at, rules, context))
         remember(made_of[-1], beside, at)
     return made_of
+
+
+def _at_its_place(entry: Entry, case: Case, at: Surroundings) -> bytes | None:
+    """The key of what stands at the entry's place and says the same, and of which a rerun is asked for: who enters it
+    once more, since the answer was lost or another place was mistyped, has measured nothing again."""
+    found = ((key, known) for key, known in at.current.items() if known.id == entry.beside)
+    return next((key for key, known in found if known.status not in GONE and _said_before(case, known)), None)
 
 
 def _said_before(case: Case, known: store.CurrentResult) -> bool:

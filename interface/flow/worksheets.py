@@ -102,7 +102,12 @@ async def enter(
         raise OrderError(problems)
     if closed := [one.place for one in entries if not places[one.place].open]:
         raise OrderError([f"place {place} was taken off the worksheet" for place in closed], conflict=True)
-    asked = [Entry(places[one.place].item_id, one.value, one.unit, one.comment, one.method) for one in entries]
+    # Who says which version of the worksheet they looked at does not repeat what they entered: that made another.
+    there = {place: item.result_id if version is None else None for place, item in places.items()}
+    asked = [
+        Entry(places[one.place].item_id, one.value, one.unit, one.comment, one.method, there[one.place])
+        for one in entries
+    ]
     try:
         results = await decide_entries(connection, actor, asked, analyzer)
     except EntryError as error:

@@ -12,13 +12,15 @@ from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
 from interface.domain.qc_state import Meanwhile
 from interface.domain.review import ReviewError
 from interface.domain.views import Audience, ResultView
-from interface.flow import follow_ups, review
+from interface.flow import follow_ups, review, worksheets
 from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, enter
 from interface.flow.replay import replay
 from interface.flow.rules import switch_off, switch_on
+from interface.flow.worksheets import PlaceEntry
 from interface.store.db import Connection
 from interface.store.review import Policy, QueueFilter, set_policy, waiting
+from interface.store.worksheets import WorkFilter
 from tests.flow.controls import REJECT, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
@@ -303,3 +305,25 @@ async def test_nor_when_what_it_is_calculated_from_is_another(lab: Laboratory) -
     async with lab.database.transaction(lab.organization_id) as connection:
         [waits] = [one for one in await waiting(connection, QueueFilter()) if one.result.id == found.id]
     assert (waits.result.value, PERSON in waits.result.held) == ("17.0", True)
+
+
+async def test_what_is_entered_once_more_at_its_place_is_no_rerun(lab: Laboratory) -> None:
+    """Who repeats what they entered, since its answer was lost or another place of the sheet was mistyped, has measured
+    nothing again: the rerun that a rule had asked for meanwhile was taken for done."""
+    await put_in_force(lab)
+    await lab.order("S-1", "CREA", "K")
+
+    async def entered(*places: PlaceEntry) -> None:
+        await decide(lab, lambda at: worksheets.enter(at, lab.director, sheet.id, places))
+
+    async with lab.database.transaction(lab.organization_id) as connection:
+        sheet = await worksheets.build(connection, lab.director, WorkFilter(test_codes=("CREA", "K")))
+    at = {item.test_code: item.place for item in sheet.items}
+    for potassium in ("4.1", "4.2"):
+        await entered(PlaceEntry(at["CREA"], "9.0"), PlaceEntry(at["K"], potassium))
+        first = await one(lab, "CREA")
+        assert (first.value, first.held, first.version) == ("9.0", (HoldReason.RERUN,), 1)
+        assert await lab.owner.fetchval("select array_agg(state) from lab.follow_up") == ["requested"]
+    await entered(PlaceEntry(at["CREA"], "7.2"))
+    assert await lab.owner.fetchval("select array_agg(state) from lab.follow_up") == ["done"]
+    assert (await one(lab, "CREA")).value == "7.2"
