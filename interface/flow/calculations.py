@@ -61,7 +61,12 @@ def _calculate(
     waiting: Iterable[str],
 ) -> None:  # fmt: skip
     """What is calculated anew because one of its inputs is new, or because it waits for what is beside it."""
-    changed = {one.test for one in beside.known if decided.reported.get(one.id)}
+    cases = [case for case in decided.cases if not case.pending]
+    now = {case.result_id: case.decision.test.code if case.decision.test else "" for case in cases}
+    # Also what has lost a result to another test, by a map that was put right: what is made of it is so no more.
+    changed = {
+        one.test for one in beside.known if decided.reported.get(one.id) or now.get(one.id, one.test) != one.test
+    }
     for case in decided.cases:
         if case.decision.test is not None and case.reportable and not case.pending:
             siblings[case.decision.test.code] = sibling_of(case, case.decision.test.code)

@@ -333,3 +333,24 @@ async def test_a_titre_is_shown_with_its_sign_once_where_its_message_is_decided_
     for dry_run in (True, False):
         done = await replay(lab.database, lab.director, before.message_id, lab.contexts.get, dry_run=dry_run)
         assert [(one.before.value, one.after.value) for one in done.changes] == [("<1:10", "<1:10")]
+
+
+@pytest.mark.parametrize("again", ["replayed", "said anew"])
+async def test_what_was_calculated_of_a_result_that_is_another_tests_now_is_not(lab: Laboratory, again: str) -> None:
+    """A potassium stood as the sodium of an anion gap, which stayed as it was, and was for everybody to read, when its
+    sodium was a potassium."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await mapped(lab, Target("NA", "mmol/L"))
+    await lab.order("S1", "NA", "K", "CL", "HCO3", "AGAP")
+    for at, (code, value) in enumerate((("K", "134"), ("CL", "100"), ("HCO3", "24"))):
+        await send(lab, code, value, unit="mmol/L", control=code, at=f"202601050{at}0000")
+    assert ((await by_code(lab))["AGAP"].value, (await by_code(lab))["AGAP"].held) == ("10.0", ())
+    [wrong] = [one for one in await lab.results() if one.value == "134"]
+    await mapped(lab, RIGHT)
+    if again == "replayed":
+        await replayed(lab, wrong)
+    else:
+        await send(lab, "K", "4.1", unit="mmol/L", control="K2", at="20260105000000")
+    found = await by_code(lab)
+    assert sorted(found) == ["AGAP", "CL", "HCO3", "K"]
+    assert (found["AGAP"].value, found["AGAP"].held) == ("", (HoldReason.NO_VALUE,))
