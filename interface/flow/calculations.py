@@ -154,7 +154,9 @@ def _calculation(
     suspect = {code: siblings[code].suspect for code in said.inputs if code in siblings and siblings[code].suspect}
     if suspect:
         case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
-    if known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
+    if known is None and gone is not None and gone.with_specimen:  # which may be measured after all
+        case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
+    elif known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
         if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
             return None
         case.hold(HoldReason.PERSON, _a_persons(gone))

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from interface.domain.model import ResultStatus
-from interface.flow import order_changes, results, specimens
+from interface.domain.specimens import RejectReason
+from interface.flow import order_changes, results, review, specimens
 from tests.flow.hospital_use import Hospital, link_of, order
 from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import put_in_force, sent
+from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_recalculated import do, only
 from tests.flow.test_two_links import Gate, waits_for_a_lock
 
@@ -92,3 +93,36 @@ async def test_nothing_is_calculated_of_what_is_not_released_or_by_no_rule(lab: 
     for view in await lab.results():
         await lab.release(view.id)
     assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
+async def test_what_was_cancelled_with_a_specimen_is_calculated_again_once_that_is_reinstated(lab: Laboratory) -> None:
+    """The rejection was a mistake. Measured again the inputs said the same, and the same was not calculated again, as
+    of what a person has taken back: the gap waited for ever, and nobody was told."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await lab.order("S-1", *VALUES, "AGAP")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    [specimen_id] = {view.specimen_id for view in await lab.results()}
+    assert specimen_id is not None
+    await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
+    await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
+    await lab.send(sent("S-1", VALUES, control="C2", at="20260102040000"))
+    await lab.settle()
+    [gap] = [view for view in await lab.results() if view.test_code == "AGAP" and view.reportable]
+    assert (gap.value, gap.status) == ("16.0", ResultStatus.PRELIMINARY)
+
+
+async def test_what_a_person_took_back_is_not_said_again_when_its_specimen_is_reinstated(lab: Laboratory) -> None:
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await lab.order("S-1", *VALUES, "AGAP")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    gap = await only(lab, "AGAP")
+    assert gap.specimen_id is not None
+    specimen_id = gap.specimen_id
+    await do(lab, lambda at: review.reject(at, lab.director, gap.id, "of two tubes"))
+    await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
+    await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
+    await lab.send(sent("S-1", VALUES, control="C2", at="20260102040000"))
+    await lab.settle()
+    assert (await only(lab, "AGAP")).status is ResultStatus.CANCELLED
