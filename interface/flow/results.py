@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
-from asyncpg import Record
+from asyncpg import PostgresIOError, Record
 
 from interface import telemetry
 from interface.domain.catalogue import Catalogue
@@ -121,6 +121,8 @@ class ResultWorker:
         self._stopping = self._away = False
         self._unreturned: set[UUID] = set()  # claimed, not decided, and not given back because the database was away
         self._doubtful = False  # a claim may have been committed whose answer was lost
+        self._decided = 0  # messages
+        self._unread: dict[UUID, int] = {}  # how many were, when the disk did not give what one of them needs
         self._emptied = False  # the last claim took all there was
         self._claims = 0  # how many it took
         self._slots = asyncio.Semaphore(limits.workers)
@@ -402,7 +404,7 @@ class ResultWorker:
                 try:
                     return await self._done(batch.organization_id, batch.jobs)
                 except Exception as error:  # one of them, or one that another worker has settled: each by itself
-                    if await self._is_away(error):
+                    if await self._is_away(error) and not isinstance(error.__cause__, PostgresIOError):
                         return await self._database_away(batch.jobs)
                     log.warning("batch not decided", action="batch.failed", messages=len(batch.jobs), exc_info=error)
             done = [await self._alone(job) for job in batch.jobs]
@@ -414,9 +416,14 @@ class ResultWorker:
         except AlreadySettled:
             return True
         except Exception as error:
-            if await self._is_away(error):
+            if await self._is_away(error) and not self._is_its_page(job.claim.message_id, error):
                 return await self._database_away([job])
             return await self._failed(job.claim, job.work.link, error)
+
+    def _is_its_page(self, message_id: UUID, error: Exception) -> bool:
+        """Whether the disk does not give what this message needs, and gave what others did since it first did not."""
+        of_the_disk = isinstance(error.__cause__, PostgresIOError)  # as of one that is full it counts for an outage
+        return of_the_disk and self._decided > self._unread.setdefault(message_id, self._decided)
 
     async def _is_away(self, error: Exception) -> bool:
         """Whether an error says nothing against a message. What a statement names and the database has not, though its
@@ -439,6 +446,7 @@ class ResultWorker:
     async def _done(self, organization_id: UUID, jobs: Sequence[Job]) -> bool:
         self.turns += 1
         outcomes = await self._courtesy.turn(self._waited_s, partial(self._decide, organization_id, jobs))
+        self._decided += len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
         _note_clocks([job.work for job in jobs])
@@ -516,6 +524,7 @@ class ResultWorker:
         return await self._park(claim, link, f"{type(error).__name__} in each of {claim.attempts} attempts")
 
     async def _park(self, claim: Claim, link: LinkContext | None, reason: str) -> bool:
+        self._unread.pop(claim.message_id, None)
         name, link_id = (link.name, link.link_id) if link else ("", claim.link_id)
         outcome = Outcome(claim.message_id, "parked", link_id, name, reason=reason)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from interface.domain.catalogue import Catalogue
 from interface.domain.qc_lots import Used
@@ -372,6 +373,39 @@ async def test_nor_does_one_whose_own_page_is_damaged_keep_the_others_waiting(fo
         async with lab.database.organization(lab.organization_id) as connection:
             amount = await alert_conditions.backlog(connection, lab.organization_id)
         assert (amount.number, amount.oldest is not None) == (1, True), "and somebody is told that it waits"
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+async def test_what_the_disk_does_not_give_of_one_result_keeps_no_other_from_being_decided(
+    founded_url: str, monkeypatch: pytest.MonkeyPatch, all_of_it: bool
+) -> None:
+    """A page of what is read or written beside the frames. It counted for an outage: the message was given back without
+    counting, with all that were claimed beside it, and nothing of any laboratory was decided any more. Where nothing is
+    given it is one: no message is to blame."""
+    monkeypatch.setattr(results, "RETRY_S", 0.01)
+    async with laboratory(founded_url, limits=LimitSettings(max_attempts=2)) as lab:
+        await _specimens(lab, 1, 2, 3)
+        said = "true" if all_of_it else "new.specimen_as_sent = 'S2'"
+        await lab.owner.execute(
+            f"""create function lab.damaged() returns trigger language plpgsql as $$ begin
+                raise 'could not read block 7' using errcode = '58030'; end $$;
+            create trigger damaged before insert on lab.result_version for each row when ({said})
+                execute function lab.damaged()"""
+        )
+        with capture_logs() as logs:
+            await lab.worker.start([lab.organization_id])
+
+            async def decided() -> bool:
+                if all_of_it:
+                    return len([one for one in logs if one["event"] == "batch not decided"]) > 2
+                return [settled for _, settled in await lab.messages()] == ["released", "parked", "released"]
+
+            await until(decided)
+            await lab.worker.stop()
+        if all_of_it:
+            assert await lab.messages() == [("complete", None)] * 3
+        else:
+            assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
 
 
 async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
