@@ -49,32 +49,46 @@ class LinkSeen:
 async def look(database: Database, seen: Sequence[LinkSeen], now: datetime) -> Counter[str]:
     """Look once, for all organizations; returns how much work is in each state that is counted.
 
-    Raises StoreError, and then the metrics stay as they were.
+    Raises what one of them was not looked at for, when the others were; then the metrics stay as they were.
     """
     counted: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+    failed: Exception | None = None
     by_organization: dict[UUID, list[LinkSeen]] = {}
     for one in seen:
         by_organization.setdefault(one.link.organization_id, []).append(one)
     for organization_id, links in by_organization.items():
-        async with database.transaction(organization_id) as connection:
-            states = [(one.link.link_id, one.up(now), one.heard_at) for one in links]
-            heard = await routes.note_links(connection, organization_id, states, now)
-            actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
-            ids = [one.link.link_id for one in links]
-            elsewhere = _told_elsewhere(links[0].link, await leases.links_elsewhere(connection, ids))
-            await dispatch_ends.give_up(connection, actor, _deaf(links) - elsewhere)
-            gone = await dispatch_ends.sweep(connection, actor)
-            left = await dispatch_ends.hand_over(connection, actor, _told(links), ids)
-            await routes.offer_elsewhere(connection)
-            counted.update(await routes.count_states(connection))
-        if gone:
-            log.info("work taken back", action="dispatch.sweep", works=gone)
-        if left:
-            log.warning("work of links that went is told anew", action="dispatch.handed_over", works=left)
-        for one in links:
-            if (at := heard.get(one.link.link_id)) is not None:
-                telemetry.set_heard(one.link.name, at.timestamp())
+        try:
+            counted.update(await _look_at(database, organization_id, links, now))
+        except Exception as error:  # of those behind it no work would go to another analyzer
+            failed = failed or error
+    if failed is not None:
+        raise failed
     telemetry.set_dispatches(counted)
+    return counted
+
+
+async def _look_at(
+    database: Database, organization_id: UUID, links: Sequence[LinkSeen], now: datetime
+) -> dict[str, int]:
+    """The same of one of them."""
+    async with database.transaction(organization_id) as connection:
+        states = [(one.link.link_id, one.up(now), one.heard_at) for one in links]
+        heard = await routes.note_links(connection, organization_id, states, now)
+        actor = Actor(ActorKind.SETUP, None, "order book", organization_id)
+        ids = [one.link.link_id for one in links]
+        elsewhere = _told_elsewhere(links[0].link, await leases.links_elsewhere(connection, ids))
+        await dispatch_ends.give_up(connection, actor, _deaf(links) - elsewhere)
+        gone = await dispatch_ends.sweep(connection, actor)
+        left = await dispatch_ends.hand_over(connection, actor, _told(links), ids)
+        await routes.offer_elsewhere(connection)
+        counted = await routes.count_states(connection)
+    if gone:
+        log.info("work taken back", action="dispatch.sweep", works=gone)
+    if left:
+        log.warning("work of links that went is told anew", action="dispatch.handed_over", works=left)
+    for one in links:
+        if (at := heard.get(one.link.link_id)) is not None:
+            telemetry.set_heard(one.link.name, at.timestamp())
     return counted
 
 

@@ -57,10 +57,11 @@ class LinkWatch:
         self._looks = 0
 
     async def look(self) -> None:
-        """Raises StoreError; then it is told at the next look."""
+        """Raises what one laboratory was not told for, when the others were; it is told at the next look."""
         down: dict[UUID, dict[Subject, str]] = defaultdict(dict)
         here: dict[UUID, set[str]] = defaultdict(set)
         starting = self._looks < START_LOOKS
+        failed: Exception | None = None
         for one in self._links():
             found, key = down[one.organization_id], (one.organization_id, one.name)
             here[one.organization_id].add(one.name)
@@ -72,11 +73,17 @@ class LinkWatch:
             found = down.get(organization_id, {})
             looked = _Looked(frozenset(here[organization_id]), frozenset(found))
             if self._settled.get(organization_id) != looked:
-                async with self._database.transaction(organization_id) as connection:
-                    mine = partial(_is_here, set((await leases.elsewhere(connection)).values()))
-                    await alerting.settle(connection, organization_id, AlertKind.LINK_DOWN, found, mine=mine)
-                self._settled[organization_id] = looked
+                try:
+                    async with self._database.transaction(organization_id) as connection:
+                        mine = partial(_is_here, set((await leases.elsewhere(connection)).values()))
+                        await alerting.settle(connection, organization_id, AlertKind.LINK_DOWN, found, mine=mine)
+                except Exception as error:  # nobody would be told of a link of those behind it
+                    failed = failed or error
+                else:
+                    self._settled[organization_id] = looked
         self._looks += 1
+        if failed is not None:
+            raise failed
 
     async def run(self) -> None:
         """Look until cancelled."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from interface.api.told import tell
+from interface.errors import StoreUnavailable
 from interface.flow import (
     critical_watch,
     dispatch_watch,
@@ -35,6 +38,7 @@ from interface.store.db import Database
 from interface.store.ids import uuid7
 from tests.cluster import administer, owner_of
 from tests.conftest import FOUNDED
+from tests.flow.laboratory import laboratory, neighbour
 from tests.hanging import broken
 from tests.store.journals import until
 
@@ -114,3 +118,29 @@ async def test_a_folder_of_exports_that_cannot_be_read_ends_nothing(database: Da
         finally:
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)
+
+
+@pytest.mark.parametrize("table", ["link_state", "alert"])
+async def test_what_is_wrong_in_one_laboratory_keeps_no_other_from_being_looked_at(
+    founded_url: str, table: str
+) -> None:
+    """A page that the disk does not give: of those behind it no work went to another analyzer, and no link that was
+    down was an alert, for as long as it lasted."""
+    async with laboratory(founded_url) as lab, neighbour(lab) as other:
+        await lab.owner.execute(
+            f"""create function lab.damaged() returns trigger language plpgsql as $$ begin
+                raise 'could not read block 7' using errcode = '58030'; end $$;
+            create trigger damaged before insert on lab.{table} for each row
+                when (new.organization_id = '{lab.organization_id}') execute function lab.damaged()"""
+        )
+        of = [lab.context, other.context]
+        watch = LinkWatch(lab.database, lambda: [LinkUp(one.organization_id, one.name, False) for one in of])
+        for _ in range(link_watch.START_LOOKS + 1):
+            with suppress(StoreUnavailable):
+                if table == "alert":
+                    await watch.look()
+                else:
+                    seen = [LinkSeen(one, True, None) for one in of]
+                    await dispatch_watch.look(lab.database, seen, datetime.now(UTC))
+        found = await lab.owner.fetch(f"select organization_id from lab.{table}")  # noqa: S608 - a name of ours
+        assert [row["organization_id"] for row in found] == [other.organization_id]
