@@ -52,4 +52,6 @@ async def _said(connection: Connection, actor: Actor, find: _Find, verb: str, te
             await audit.record(connection, actor, verb, "qc_result", id, {"reason": text})
         # From the oldest on: what failed since may have been good for less long.
         await qc_gate.refresh(connection, actor, stream, "the map of its controls' code was changed", ids[0])
+        why = f"the controls that vouched are excluded: {text}"
+        await qc_gate.look_at_unvouched(connection, actor, stream, ids, why)
     return sum(map(len, found.values()))

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from interface.domain.model import SpecimenRole, ValueKind
 from interface.domain.permissions import Permission
-from interface.domain.qc import Stream
+from interface.domain.qc import QcVerdict, Stream
 from interface.domain.qc_arrival import QcProblem
 from interface.domain.qc_lots import LotView, unusable
 from interface.domain.qc_statistics import analysed, decimals_of, presented, statistics
@@ -39,6 +39,7 @@ from interface.store.qc_gate import add_action, lock_judging, plan_of
 
 LONGEST_NAME, LONGEST_COMMENT = 100, 2000  # characters
 ANALYSIS_DAYS = 30  # unless another time is asked for
+_VOUCHING = frozenset({QcVerdict.ACCEPT, QcVerdict.WARN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,9 @@ async def _excluded(connection: Connection, actor: Actor, id: UUID, reason: str,
     await add_action(connection, actor, stream, verb, reason, qc_result_id=id)
     await audit.record(connection, actor, verb, "qc_result", id, {"reason": reason})
     await qc_gate.refresh(connection, actor, stream, f"{actor.name} has {verb}d a point", id)
+    if out and known.point.verdict in _VOUCHING:
+        text = f"the control that vouched is excluded: {reason}"
+        await qc_gate.look_at_unvouched(connection, actor, stream, [id], text)
     return await control_of(connection, id)
 
 
