@@ -183,7 +183,7 @@ async def extend(
         on = specimen_id
         await _add_items(connection, actor, order_id, next(iter(locked), None), tests, items)
         # Nothing comes any more with which it would be calculated.
-        await recalculation.of_specimens(connection, actor, measured, "a test was ordered")
+        await recalculation.of_specimens(connection, actor, measured, "a test was ordered", wanted=True)
     await specimens.touch_orders(connection, [order_id])
     await audit.record(connection, actor, "add", "order", order_id, {"tests": " ".join(new.tests)})
     return on

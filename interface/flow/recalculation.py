@@ -63,14 +63,16 @@ async def lock_measured(connection: Connection, specimen_id: UUID) -> list[UUID]
     return [specimen_id]
 
 
-async def of_specimens(connection: Connection, actor: Actor, specimen_ids: Collection[UUID], why: str) -> list[UUID]:
+async def of_specimens(
+    connection: Connection, actor: Actor, specimen_ids: Collection[UUID], why: str, *, wanted: bool = False
+) -> list[UUID]:
     """Calculate anew what these specimens (locked, as are their patients) have or wait for; the results that were
-    written. `why`: for the audit."""
+    written. `why`: for the audit; `wanted`: only what they wait for, for nothing else is known of the person."""
     if not specimen_ids:
         return []
     at = Surroundings(await around.lock(connection, (), sorted(specimen_ids)))
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
-    return await _anew(connection, actor, at, sorted(specimen_ids), catalogue, {"because": why})
+    return await _anew(connection, actor, at, sorted(specimen_ids), catalogue, {"because": why}, wanted=wanted)
 
 
 async def recalculate(connection: Connection, actor: Actor, result_id: UUID, version: int | None = None) -> ResultView:
@@ -131,11 +133,12 @@ async def _anew(
     catalogue: Catalogue,
     why: dict[str, str],
     only: KnownResult | None = None,
+    wanted: bool = False,
 ) -> list[UUID]:
     """All that is read is read before anything is calculated, and then all is written: a person may have hundreds of
     specimens, and a hospital that tells of one waits for the answer."""
     written: list[UUID] = []
-    for now, several in (await _made(connection, at, specimen_ids, catalogue, only)).values():
+    for now, several in (await _made(connection, at, specimen_ids, catalogue, only, of_person=not wanted)).values():
         written += await write_calculated(connection, actor, several, catalogue, now, why)
     return written
 
@@ -146,6 +149,8 @@ async def _made(
     specimen_ids: Collection[UUID],
     catalogue: Catalogue,
     only: KnownResult | None,
+    *,
+    of_person: bool = True,
 ) -> dict[UUID | None, tuple[Autoverification, list[Decided]]]:
     """What is to be written, by the rule set that decided about it. Raises ReviewError where no rule calculates
     `only`."""
@@ -155,7 +160,9 @@ async def _made(
         rule_set = Rules(now).rule_set
         if only is not None and only.test not in {rule.target for rule in rule_set.calculations}:
             raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
-        tests = {one.id: frozenset({only.test} if only else _wanted(one, at, rule_set, catalogue)) for one in of}
+        tests = {
+            one.id: frozenset({only.test} if only else _wanted(one, at, rule_set, catalogue, of_person)) for one in of
+        }
         await add_neighbours_of(
             connection, at, [(one, test) for one in of for test in sorted(tests[one.id])], catalogue, now
         )
@@ -167,7 +174,7 @@ async def _made(
         siblings = siblings_of((), beside.known)
         cases = calculate_anew((), beside, Rules(now), context, siblings, waiting=tests_of)
         decided = Decided([case for case in cases if case.before is None or not made_of_the_same(case, case.before)])
-        if only is None:
+        if only is None and of_person:
             decided.cases += left_over((SEX, AGE), beside, Rules(now), context, siblings)
         remember(decided, beside, at)
         made.setdefault(now.active_id, (now, []))[1].append(decided)
@@ -188,12 +195,14 @@ async def _in_force(
     return {name: (now[name], several) for name, several in of.items()}
 
 
-def _wanted(specimen: SpecimenFacts, at: Surroundings, rule_set: RuleSet, catalogue: Catalogue) -> set[str]:
+def _wanted(
+    specimen: SpecimenFacts, at: Surroundings, rule_set: RuleSet, catalogue: Catalogue, of_person: bool
+) -> set[str]:
     """Of what is released only what is made of the person itself: another formula since then is no reason to change
     it. What is not released may have other limits as well, and what has no result may have been ordered just now."""
     known = known_of(specimen.family, at)
     missing = {one.test_id for one in specimen.items} - {one.test_id for one in known}
     new = {test.code for test in map(catalogue.tests.get, missing) if test is not None}
-    of_persons = {rule.target for rule in rule_set.calculations if rule.formula.of_persons}
+    of_persons = {rule.target for rule in rule_set.calculations if of_person and rule.formula.of_persons}
     waits = {one.test for one in known if one.origin is Origin.CALCULATION and one.status not in RELEASED}
     return of_persons | waits | (new & {rule.target for rule in rule_set.calculations})

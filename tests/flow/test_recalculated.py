@@ -14,7 +14,7 @@ import pytest
 from interface.domain.model import HoldReason, Interval, Origin, ResultStatus, Sex, Step
 from interface.domain.review import ReviewError
 from interface.domain.views import IdentifierView, ResultView
-from interface.flow import results, review
+from interface.flow import order_changes, results, review
 from interface.flow.catalogue import add_interval
 from interface.flow.correction import NewValue
 from interface.flow.entry import Entry, enter
@@ -488,3 +488,15 @@ async def test_a_change_of_other_limits_is_rejected_and_calculated_anew(database
         await do(lab, lambda at: review.accept_change(at, lab.director, before.id, "is a man", accept_hold=True))
         after = await only(lab)
         assert (after.value, after.low, after.status) == (OF_A_MAN, Decimal(90), CORRECTED)
+
+
+async def test_what_a_person_left_as_it_is_is_asked_for_again_by_no_other_order(database_url: str) -> None:
+    """Whoever ordered a sodium on the tube had the change of the eGFR wait once more that somebody had rejected."""
+    async with measured(database_url, WITH_EGFR) as lab:
+        rate = await only(lab)
+        await put_right(lab, MALE)
+        assert await changed(lab) == ["EGFR_2021"]
+        await do(lab, lambda at: review.reject_change(at, lab.director, rate.id, "as asked"))
+        order_id, specimen_id = await lab.owner.fetchrow("select order_id, id from lab.specimen")  # type: ignore[misc]
+        await do(lab, lambda at: order_changes.add(at, lab.director, order_id, ["NA"], specimen_id=specimen_id))
+        assert await changed(lab) == []
