@@ -301,3 +301,21 @@ def test_a_mistake_in_a_dialect_is_told_with_its_place(text: str, said_: str) ->
     with pytest.raises(DriverError) as caught:
         dialect(text)
     assert said_ in str(caught.value)
+
+
+ASKED = b"H|\\^&|||ACME^1\rQ|1|^^S-1^40^0^5^^S2^SC||ALL||||||||O\rL|1|N\r"
+
+
+@pytest.mark.parametrize("driver_id", ["roche_cobas_e411", "roche_cobas_c311", "hitachi_7600", "horiba_pentra_c400"])
+def test_urine_is_never_ordered_as_serum(driver_id: str) -> None:
+    """O-16 said 1, serum, of whatever stood in the rack; the cobas e 411's manual (p. 40) has 2 for urine."""
+    driver = registry.load(driver_id)
+    assert driver.answer is not None
+    asked = read_query(Protocol.LIS2, ASKED)
+    said = {
+        kind: parse(answer(driver.answer, asked, [work("S-1", "690", specimen_type=kind)], NOW, "C1")[0]).records[2]
+        for kind in ("", "SER", "PLAS", "UR", "FLU")
+    }
+    ordered = {kind: record.field(16) for kind, record in said.items() if record.field(5)}
+    urine = {} if driver_id == "horiba_pentra_c400" else {"UR": "2"}
+    assert ordered == {"": "1", "SER": "1", "PLAS": "1"} | urine, "what has no word there is not ordered"
