@@ -30,7 +30,7 @@ HANDLERS: Handlers = {
         "QBP": queries.handler,
         "QRY": queries.handler,
         "ORM": queries.handler,
-        "ACK": queries.handler_of_acknowledgements,
+        "ACK": law.handler_of_acknowledgements,
         "ORL": law.handler_of_answers,
     },
     LinkRole.HOSPITAL: {

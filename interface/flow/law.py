@@ -19,11 +19,11 @@ from interface.driver import law
 from interface.driver.law import Control, LawDialect, Order, Parties, Step
 from interface.driver.law_read import Asking, Judged, LawQuery, Place, Verdict, judge, read_answer, read_query
 from interface.errors import SegmentError
-from interface.flow import order_book
+from interface.flow import order_book, queries
 from interface.flow.context import LinkContext
 from interface.flow.order_book import BookWork
-from interface.flow.queries import ANSWERED_WITHIN, MOST_ASKED, handler_of_acknowledgements
-from interface.flow.requests import Handler, Refused, Reply, Request
+from interface.flow.queries import ANSWERED_WITHIN, MOST_ASKED
+from interface.flow.requests import AtOnce, Handler, Refused, Reply, Request
 from interface.flow.speech import Said, Sent, Speech, Word, control_id
 from interface.settings import TransportType
 from interface.store import dispatch
@@ -96,10 +96,25 @@ def _dialect(link: LinkContext) -> LawDialect:
 # ---- on one connection -----------------------------------------------------------------------------------------------
 
 
+def handler_of_acknowledgements(link: LinkContext) -> Handler | None:
+    """What hears how an analyzer took orders that it did not get as the reply alone, by an ACK: its own word for it
+    (Mindray), or in the place of ORL^O34, as of what cannot be processed (HL7 v2.5.1 2.13.1)."""
+    heard = queries.handler_of_acknowledgements(link)
+    if heard is None:
+        return None
+
+    async def within(request: Request) -> Reply:
+        reply = await heard.within(request)
+        answered = await _order_answered(request) if reply.reason else reply
+        return reply if answered.reason else answered
+
+    return AtOnce(heard.alone, within)
+
+
 def handler_of_answers(link: LinkContext) -> Handler | None:
     """What hears how an analyzer takes orders that went behind the reply to its query, on the connection that it made:
     ORL^O34 to the OML^O33 of a driver's `[answer]`."""
-    return _order_answered if handler_of_acknowledgements(link) is not None else None
+    return _order_answered if queries.handler_of_acknowledgements(link) is not None else None
 
 
 async def _order_answered(request: Request) -> Reply:

@@ -167,7 +167,7 @@ def handler(link: LinkContext) -> Handler | None:
     return _REPLY if driver.protocol is Protocol.HL7 and answers(driver) else None
 
 
-def handler_of_acknowledgements(link: LinkContext) -> Handler | None:
+def handler_of_acknowledgements(link: LinkContext) -> AtOnce | None:
     """What hears how an analyzer took orders that it did not get as the reply alone (Mindray's ACK^Q03 to DSR^Q03)."""
     dialect = _dialect(link.driver) if handler(link) else None
     return _ACKNOWLEDGED if dialect is not None and len(dialect.found) > 1 else None

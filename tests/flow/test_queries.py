@@ -381,6 +381,20 @@ async def test_how_an_analyzer_takes_the_orders_behind_its_query_is_heard(
     assert [one for one, _ in await settled(x800)] == ["released", "rejected", "released"]
 
 
+@pytest.mark.parametrize(("code", "state"), [("AA", "sent"), ("AE", "refused"), ("AR", "refused")])
+async def test_a_plain_ack_in_its_place_is_heard(x800: Laboratory, code: str, state: str) -> None:
+    """HL7 v2.5.1 2.13.1: what cannot be processed is answered so. The order stood as sent, and nobody was told."""
+    [ordered] = [hl7.parse(one) for one in (await say(x800, QBP)).then]
+    answer = (
+        "MSH|^~\\&|X800 DM||HOST||20260102090001+0100||ACK^O33^ACK|A-1|P|2.5.1||||||UNICODE UTF-8\r"
+        f"MSA|{code}|{ordered.control_id}\r"
+    )
+    assert (await say(x800, answer)).reply is None, "an answer is not answered"
+    assert [one for one, _ in await states(x800)] == [state]
+    await say(x800, answer.replace(ordered.control_id, "none").replace("|A-1|", "|A-2|"))
+    assert [one for one, _ in await settled(x800)] == ["released", "released", "rejected"]
+
+
 @pytest.mark.parametrize(("first", "again"), [("OK", "sent"), ("UA", "refused")])
 async def test_that_it_takes_no_id_twice_takes_nothing_back(x800: Laboratory, first: str, again: str) -> None:
     """A tube that is scanned once more is asked for anew, and told under the work id that the analyzer has (IHE LAW
