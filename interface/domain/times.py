@@ -103,9 +103,12 @@ def _offset(found: re.Match[str]) -> timezone | None:
     return timezone(-offset if found[8] == "-" else offset) if offset < timedelta(hours=24) else None
 
 
-def instrument_instant(text: str, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
+def instrument_instant(
+    text: str, zone: tzinfo, by_rote: timedelta | None = None, came_at: datetime | None = None
+) -> datetime | None:
     """The instant in UTC of an instrument's time stamp; `zone` is the instrument's where the text names none, or one
-    that the instrument writes `by_rote`.
+    that the instrument writes `by_rote`. When clocks are set back an hour is shown twice (PEP 495): the second time is
+    meant, unless that was still to come when it came, at `came_at`.
 
     None for what is no time, for impossible dates, for a date without an hour (a day is no instant), and for what lies
     before EARLIEST or after LATEST: a clock that was never set.
@@ -122,6 +125,8 @@ def instrument_instant(text: str, zone: tzinfo, by_rote: timedelta | None = None
     try:
         local = datetime(*parts, int((found[7] or "0").ljust(6, "0")), tzinfo=zone)  # type: ignore[arg-type, misc]
         instant = local.astimezone(UTC)
+        if came_at is not None and instant < (second := local.replace(fold=1).astimezone(UTC)) <= came_at + CLOCK_AHEAD:
+            instant = second
     except (ValueError, OverflowError):
         return None
     return instant if EARLIEST <= instant <= LATEST else None

@@ -70,14 +70,14 @@ _GESTATION = frozenset({"18185-9", "11884-4"})  # LOINC: gestational age, and as
 _WEEKS = frozenset({"WK", "WKS", "WEEK", "WEEKS"})
 
 
-def orders(message: Message, terms: Terms, zone: tzinfo) -> OrderMessage:
-    """OML or ORM. `zone`: the hospital's, for times without an offset."""
-    return _Orders(message, terms, zone).read()
+def orders(message: Message, terms: Terms, zone: tzinfo, came_at: datetime | None = None) -> OrderMessage:
+    """OML or ORM. `zone`: the hospital's, for times without an offset; `came_at`: when the message came."""
+    return _Orders(message, terms, zone, came_at).read()
 
 
-def patients(message: Message, terms: Terms, zone: tzinfo) -> PatientMessage:
+def patients(message: Message, terms: Terms, zone: tzinfo, came_at: datetime | None = None) -> PatientMessage:
     """ADT. An event that is not in `ADT` is not for this function."""
-    reader = _Reader(message, terms, zone)
+    reader = _Reader(message, terms, zone, came_at)
     trigger = message.header.value(9, 2).strip().upper()
     event = ADT[trigger]
     found: list[PatientEvent] = []
@@ -95,8 +95,8 @@ def patients(message: Message, terms: Terms, zone: tzinfo) -> PatientMessage:
 class _Reader:
     """Data types of HL7 in our words; what is wrong is noted in `faults`."""
 
-    def __init__(self, message: Message, terms: Terms, zone: tzinfo) -> None:
-        self._message, self._terms, self._zone = message, terms, zone
+    def __init__(self, message: Message, terms: Terms, zone: tzinfo, came_at: datetime | None) -> None:
+        self._message, self._terms, self._zone, self._came_at = message, terms, zone, came_at
         self._by_rote = offset_by_rote(message.header.value(7), zone)  # means nothing in other times either
         self.faults: list[Fault] = []
 
@@ -115,6 +115,9 @@ class _Reader:
         return range(1, min(count, MOST_REPEATS) + 1)
 
     # ---- data types --------------------------------------------------------------------------------------------------
+
+    def _instant(self, text: str) -> datetime | None:
+        return instrument_instant(text, self._zone, self._by_rote, self._came_at)
 
     def entity(self, segment: Segment | None, field: int) -> EntityId:
         """EI: identifier, namespace, universal id."""
@@ -135,7 +138,7 @@ class _Reader:
         text = segment.value(field).strip()
         if not text:
             return None
-        found = instrument_instant(text, self._zone, self._by_rote)
+        found = self._instant(text)
         if found is None:
             self.fault(self.at(segment, field), DATA_TYPE, "not a time with its hour; it was left out", warning=True)
         return found
@@ -198,7 +201,7 @@ class _Reader:
         except ValueError:
             self.fault(self.at(pid, 7), DATA_TYPE, "not a date of birth; it was left out", warning=True)
             return None, None
-        instant = instrument_instant(text, self._zone, self._by_rote) if len(text) > 8 else None
+        instant = self._instant(text) if len(text) > 8 else None
         # Midnight is what a system without hours writes; a newborn's age in hours must not come of it.
         if instant is None or text[8:].strip("0") == "":
             return born, None
@@ -238,7 +241,7 @@ class _Reader:
         """EVN-2, when the event was recorded (HL7 v2.5.1 3.4.1): of what is said once more, or late, it is of then."""
         event = self._message.first("EVN")
         text = event.value(2) if event is not None else ""
-        return instrument_instant(text, self._zone, self._by_rote)
+        return self._instant(text)
 
 
 class _Orders(_Reader):

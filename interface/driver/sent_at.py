@@ -9,11 +9,13 @@ from interface.domain.times import instrument_instant, offset_by_rote, zone_of_s
 from interface.wire.charsets import raw_header
 
 
-def sent_at(protocol: str, text: bytes, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
+def sent_at(
+    protocol: str, text: bytes, zone: tzinfo, by_rote: timedelta | None = None, came_at: datetime | None = None
+) -> datetime | None:
     """Of a message's beginning, with its header: H.14 of LIS02-A2, MSH-7 of HL7 v2. None where it says none.
-    `by_rote`: an offset that says nothing."""
+    `by_rote`: an offset that says nothing; `came_at`: when it came."""
     said = _said(protocol, text)
-    return None if said is None else instrument_instant(said, zone, by_rote)
+    return None if said is None else instrument_instant(said, zone, by_rote, came_at)
 
 
 def zone_of(text: bytes, zone: tzinfo, came_at: datetime) -> tzinfo:

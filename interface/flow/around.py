@@ -152,7 +152,7 @@ def _ask(
                 test_ids = compared[key] = tuple(_compared(test.code, catalogue, now)) if test else ()
             for test_id in test_ids:
                 if test_id not in times:
-                    at = instant(observed.instrument_time, zone, by_rote)
+                    at = instant(observed.instrument_time, zone, by_rote, received_at)
                     times[test_id] = collected_at or measured_at(at, received_at)
 
 

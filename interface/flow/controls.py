@@ -29,7 +29,8 @@ def _control(
     work: Work, catalogue: Catalogue, specimen: ObservedSpecimen, observed: Observed, key: bytes
 ) -> ControlResult:
     mapping = catalogue.mapping(observed.code, specimen.type)
-    instrument_at = instant(observed.instrument_time, work.zone, work.by_rote)
+    received_at = work.message.received_at
+    instrument_at = instant(observed.instrument_time, work.zone, work.by_rote, received_at)
     said, value = observed.measured_with, observed.value
     return ControlResult(
         id=uuid7(),
@@ -38,7 +39,7 @@ def _control(
         analyzer_id=work.link.analyzer_id,
         role=specimen.role.value,
         kind=value.kind.value,
-        measured_at=measured_at(instrument_at, work.message.received_at),
+        measured_at=measured_at(instrument_at, received_at),
         specimen_as_sent=specimen.specimen_id or "",
         code=observed.code,
         test_id=UUID(mapping.test_id) if mapping and mapping.test_id else None,

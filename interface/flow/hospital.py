@@ -83,7 +83,7 @@ async def orders(request: Request) -> Reply:
     """OML^O21, OML^O33, ORM^O01."""
     _in_earnest(request)
     link = request.link
-    said = decode_orders.orders(request.message, terms(link), _zone(request))
+    said = decode_orders.orders(request.message, terms(link), _zone(request), request.received_at)
     if said.person is None and any(asked.control in _OF_A_PATIENT for asked in said.orders):
         missing = Fault("PID^1", REQUIRED_MISSING, "an order names its patient: PID is missing")
         said = replace(said, faults=(*said.faults, missing))
@@ -103,7 +103,7 @@ async def patients(request: Request) -> Reply:
     """ADT."""
     _in_earnest(request)
     link = request.link
-    said = decode_orders.patients(request.message, terms(link), _zone(request))
+    said = decode_orders.patients(request.message, terms(link), _zone(request), request.received_at)
     faults = list(said.faults)
     if not any(not fault.warning for fault in faults) and said.event is not Event.NOTHING:
         try:

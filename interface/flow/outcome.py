@@ -152,7 +152,8 @@ def decisions(
     came, zone, by_rote = _came(work.message.state, work.link.name), work.zone, work.by_rote
     received_at = work.message.received_at
     ids = uuid7s(len(work.observations()))[::-1]
-    sent_time, at_instrument = "", instant("", zone)  # one message, one time for most of its results
+    sent_time = ""  # one message, one time for most of its results
+    at_instrument: datetime | None = None
     for specimen, observed, as_sent in work.observations():
         # What its driver calls a detail of another result is kept in the message, and is a result where a map names it.
         if observed.detail and not catalogue.maps(observed.code):
@@ -162,7 +163,7 @@ def decisions(
         decision = decide(observed, specimen, context)
         if observed.instrument_time != sent_time:
             sent_time = observed.instrument_time
-            at_instrument = instant(sent_time, zone, by_rote)
+            at_instrument = instant(sent_time, zone, by_rote, received_at)
         if rules.used is not None and decision.test is not None:
             observed = _with_lots(observed, decision.test, rules.used, measured_at(at_instrument, received_at))
         key = at.apart.get(as_sent, as_sent) if at.apart else as_sent
@@ -504,5 +505,5 @@ def judged_of(versions: Iterable[ResultVersion]) -> list[Judged]:
 
 
 @lru_cache(maxsize=1024)  # one message, one time for most of its results
-def instant(text: str, zone: tzinfo, by_rote: timedelta | None = None) -> datetime | None:
-    return instrument_instant(text, zone, by_rote)
+def instant(text: str, zone: tzinfo, by_rote: timedelta | None, came_at: datetime) -> datetime | None:
+    return instrument_instant(text, zone, by_rote, came_at)

@@ -571,10 +571,11 @@ def _note_clocks(works: Sequence[Work]) -> None:
         if name in told or message.duplicate_of is not None or not message.frames:
             continue
         if settings.transport.type is not TransportType.FOLDER:
-            sent = sent_at(message.protocol, frame_text(message.frames[0]), work.zone, work.by_rote)
+            text, came_at = frame_text(message.frames[0]), message.received_at
+            sent = sent_at(message.protocol, text, work.zone, work.by_rote, came_at)
             if sent is not None:
                 told.add(name)
-                telemetry.set_clock(name, (sent - message.received_at).total_seconds())
+                telemetry.set_clock(name, (sent - came_at).total_seconds())
 
 
 async def _controls(connection: Connection, work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -80,3 +81,26 @@ def test_what_is_earlier_begins_with_the_first_instant() -> None:
 def test_a_day_ends_with_the_next_or_with_time_itself() -> None:
     assert end_of(date(2026, 2, 28)) == datetime(2026, 3, 1, tzinfo=UTC)
     assert end_of(date.max) == datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "came", "hour"),
+    [
+        ("20261025023000", (0, 31), 0),  # 02:30 in summer time: the other was still to come
+        ("20261025023000", (1, 29), 1),  # an analyzer's clock may be a little ahead
+        ("20261025023000", (1, 31), 1),
+        ("20261025023000", (9, 0), 1),  # kept for hours: nobody knows
+        ("20261025023000+0200", (1, 31), 0),
+    ],
+)
+def test_of_an_hour_that_clocks_show_twice_the_second_is_meant_once_it_has_come(
+    text: str, came: tuple[int, int], hour: int
+) -> None:
+    came_at = datetime(2026, 10, 25, *came, tzinfo=UTC)
+    at = instrument_instant(text, ZoneInfo("Europe/Berlin"), None, came_at)
+    assert at == datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+
+
+def test_an_hour_that_clocks_do_not_show_is_after_the_one_before() -> None:
+    at = instrument_instant("20260329023000", ZoneInfo("Europe/Berlin"), None, NOW)
+    assert at == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)

@@ -283,3 +283,15 @@ def test_a_field_that_is_repeated_without_end_is_refused_and_not_read(kind: str,
         found = decode_orders.orders(asked, Terms("H"), ZONE)
         faults = (*found.faults, *(fault for each in found.orders for fault in each.faults))
     assert location in {fault.location for fault in faults if "repeated more than" in fault.text}
+
+
+@pytest.mark.parametrize(("hour", "minute"), [(0, 31), (1, 31)])
+def test_of_an_hour_that_clocks_show_twice_the_one_is_meant_in_which_it_is_said(hour: int, minute: int) -> None:
+    """EVN-2 of a transfer after clocks were set back was that of an hour before: the transfer in between stood."""
+    came_at = datetime(2026, 10, 25, hour, minute, tzinfo=UTC)
+    moved = hl7.parse(message("ADT^A02", "EVN||20261025023000", PID, "PV1|1|I|3A"))
+    [said] = decode_orders.patients(moved, Terms("H"), ZoneInfo("Europe/Berlin"), came_at).patients
+    assert said.noted_at == came_at.replace(minute=30)
+    told = hl7.parse(message("OML^O21", PID, *order("1", obr="||20261025023000")))
+    [asked] = decode_orders.orders(told, Terms("H"), ZoneInfo("Europe/Berlin"), came_at).orders
+    assert [tube.collected_at for tube in asked.specimens] == [came_at.replace(minute=30)]
