@@ -116,7 +116,7 @@ def read_driver(root: Table) -> Driver:
         answer=read_answer(root, protocol, join),
         download=read_download(root, protocol),
         law=read_law(root, protocol, join),
-        alarm=read_alarm(root),
+        alarm=read_alarm(root, protocol),
         materials=(*read_materials(root, paths, protocol), *MATERIALS.get(protocol, ())),
     )
 

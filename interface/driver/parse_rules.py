@@ -40,6 +40,8 @@ _HOLD = "hold:"
 FLAG_MEANINGS = (*INTERPRETATIONS, *(f"{_HOLD}{reason}" for reason in HoldReason))
 _RECORD = re.compile(r"[A-Z]|[A-Z][A-Z0-9]{2}")
 _WORDS = {str(path): path for path in (SPECIMEN_ID_PATH, CODE_PATH, VALUE_PATH)}
+_OF_A_RESULT = frozenset({"R", "OBX", CODE_PATH.record, VALUE_PATH.record})
+_COMMENTS = {Protocol.LIS2: "C", Protocol.HL7: "NTE"}
 
 
 # ---- conditions -----------------------------------------------------------------------------------------------------
@@ -74,7 +76,14 @@ def read_conditions(table: Table, protocol: Protocol, own: bool) -> tuple[Condit
 
 def read_role(table: Table, protocol: Protocol) -> RoleRule:
     role = table.choice("role", SpecimenRole, SpecimenRole.QC)
-    return RoleRule(role, read_conditions(table, protocol, own="path" in table.raw or "when" not in table.raw))
+    when = read_conditions(table, protocol, own="path" in table.raw or "when" not in table.raw)
+    for path in dict.fromkeys(one.path for one in when):
+        own = (
+            path in (SPECIMEN_ID_PATH, ROLE_PATH) if protocol is Protocol.DECLARED else path.record not in _OF_A_RESULT
+        )
+        if not own:  # a rule that never holds would make patients' results of a control's
+            table.say(table.path, f"{path} is not looked at: a role is a specimen's, whatever its results are")
+    return RoleRule(role, when)
 
 
 def read_classification(table: Table, protocol: Protocol) -> Classification:
@@ -113,11 +122,14 @@ def read_attachment(table: Table, protocol: Protocol) -> AttachmentRule | None:
     return AttachmentRule(record, name, data, media_type, when)
 
 
-def read_alarm(root: Table) -> AlarmRule | None:
+def read_alarm(root: Table, protocol: Protocol) -> AlarmRule | None:
     table = root.table("alarm")
     if not table.raw:
         return None
     path = table.made("path", parse_path, table.text("path", None))
+    if path is not None and path.record != (place := _COMMENTS.get(protocol, "")):
+        where = f"stands in {place}, which are comments" if place else "is for comments of LIS2 and HL7"
+        table.say(table.at("path"), f"an alarm {where}: nothing is looked for in {path.record}")
     known, pattern = frozenset(table.texts("known")), table.pattern("known_pattern")
     remark = table.pattern("remark_pattern")
     holds = table.table("holds")

@@ -577,3 +577,10 @@ def test_a_record_of_ones_own_may_ask_for_work_and_lines_may_be_unfolded() -> No
     assert (asked.message_type, asked.queries[0].specimen_ids, asked.specimens) == ("query", ("S-1",), ())
     folded = registry.decode(chosen, b"DS-1 \r0100430\r0200500\r\n")
     assert [one.value.text for one in results(folded)] == ["4.3", "5.0"]
+
+
+def test_an_alarm_stands_in_a_comment() -> None:
+    """A segment of the vendor's below an OBR was one of the first result that said so only: what came again with one
+    was not held."""
+    with pytest.raises(DriverError, match="nothing is looked for in ZAL"):
+        driver("[alarm]\npath = 'ZAL-2'\n", HL7)

@@ -87,6 +87,9 @@ def test_other_paths_are_refused(text: str) -> None:
         ("[value]\nfailed_patterns = ['[']", "value.failed_patterns"),
         ("[code]\npattern = '^x'", "code.pattern: needs a group"),
         ("[alarm]\nknown = '0'", "alarm.path: is missing"),
+        ("[alarm]\npath = 'M.4'", "alarm.path: an alarm stands in C, which are comments: nothing is looked for in M"),
+        ("[[role]]\nrole = 'qc'\npath = 'R.3.4'\nequals = 'QC'", "role[0]: R.3.4 is not looked at"),
+        ("[[role]]\nrole = 'qc'\npath = 'code'\npattern = '^QC'", "role[0]: code is not looked at"),
         ("paths = 3", "is not a table"),
     ],
 )
