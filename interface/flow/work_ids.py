@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from interface.domain.barcodes import barcode_of
 from interface.domain.model import HoldReason, ObservedSpecimen, Problem
 from interface.flow.work import Work
 from interface.store.db import Connection
-from interface.store.dispatch import by_work_ids
+from interface.store.dispatch import by_id, by_work_ids
 
 
 def names_work(work: Work) -> bool:
@@ -24,11 +23,10 @@ async def compared(connection: Connection, work: Work) -> Work:
     """The message with what is reported under another specimen's work id held. An id that is none of ours, such as the
     null value of what was entered at the analyzer, says nothing."""
     named = {one.work_id for one in work.decoded.specimens if one.work_id}
-    rules = work.link.settings.barcode
-    told = {
-        str(row.work_id): barcode_of(row.specimen_told, rules)
-        for row in await by_work_ids(connection, work.link.analyzer_id, sorted(named))
-    }
+    rows = await by_work_ids(connection, work.link.analyzer_id, sorted(named))
+    # By the barcode as we printed it: who asked for all was told that, which no rule of the link is for.
+    carried = {one.id: one.barcode for one in await by_id(connection, {row.specimen_id for row in rows})}
+    told = {str(row.work_id): carried[row.specimen_id] for row in rows if row.specimen_id in carried}
     wrong = [
         at
         for at, one in enumerate(work.decoded.specimens)

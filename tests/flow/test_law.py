@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from interface.domain.model import HoldReason
 from interface.driver import registry
-from interface.driver.law_analyzer import Voice, hear
+from interface.driver.law_analyzer import Result, Voice, hear
 from interface.flow import law, order_book
+from interface.flow.intake import LinkIntake
 from interface.flow.law import PLACE_S, LawSpeech
 from interface.flow.outgoing import LinkOutgoing
 from interface.flow.queries import MOST_ASKED
@@ -269,3 +271,26 @@ async def test_who_asks_for_all_is_told_of_each_tube_what_is_ordered_on_it(lab: 
     sent = await say(lab)
     assert sent is not None
     assert hear(sent.data)[0].specimen_id == "991", "as it was read"
+
+
+async def test_what_was_told_by_the_printed_barcode_is_of_that_tube(lab: Laboratory) -> None:
+    """The rule that takes a reader's prefix off was taken for one of what we had told too: each result of such a tube
+    was held as another's."""
+    ordered = await lab.order("91", "GLU")
+    lab.context = replace(lab.context, settings=replace(lab.context.settings, barcode=BarcodeRules(strip_prefix="9")))
+    lab.contexts[lab.context.link_id] = lab.context
+    await ask(lab, LawAsked("all"))
+    sent = await say(lab)
+    assert sent is not None
+    [step] = hear(sent.data)[0].steps
+    result = Result(step.step_id, "GLU", "90", "mg/dL")
+    await LinkIntake(lab.context, lab.journal).block(VOICE.reports(NOW, "991", [result]), "127.0.0.1:1")
+    await lab.settle()
+    [found] = await lab.results()
+    assert (found.specimen_id, found.held) == (ordered.items[0].specimen_id, ())
+    await lab.order("92", "GLU", patient_id="P-2")
+    other = Result(step.step_id, "GLU", "91", "mg/dL")
+    await LinkIntake(lab.context, lab.journal).block(VOICE.reports(NOW, "992", [other]), "127.0.0.1:1")
+    await lab.settle()
+    [_, found] = await lab.results()
+    assert HoldReason.AMBIGUOUS_SPECIMEN in found.held, "the step was told of another tube"
