@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 _BOM = codecs.BOM_UTF8
 
-# HL7 table 0211 and what senders write instead of it.
+# HL7 table 0211 and what senders write instead of it. Not UNICODE UTF-16 and -32: a header that can be read so is in
+# neither.
 _CODECS = {
     "ASCII": "ascii",
     "US-ASCII": "ascii",
@@ -16,8 +17,6 @@ _CODECS = {
     "UNICODE UTF-8": "utf-8",
     "UTF-8": "utf-8",
     "UTF8": "utf-8",
-    "UNICODE UTF-16": "utf-16",
-    "UNICODE UTF-32": "utf-32",
     "GB 18030-2000": "gb18030",
     "GB18030": "gb18030",
     "GB2312": "gb18030",

@@ -154,6 +154,15 @@ def test_a_charset_that_is_not_what_it_says_is_reported() -> None:
     assert named_charset(f"{HEAD}||||||8859/1~ISO IR87\r".encode()) == "8859/1"
 
 
+@pytest.mark.parametrize("more", ["", "x"])  # the first had an even number of bytes
+def test_a_header_that_can_be_read_is_not_in_two_bytes_a_character(more: str) -> None:
+    """Every second message was refused: its bytes, two by two, were letters of some script, and no MSH."""
+    message = parse(f"{HEAD}||||||UNICODE UTF-16\rNTE|1||\u00fc{more}\r".encode())
+    assert [segment.id for segment in message.segments] == ["MSH", "NTE"]
+    assert message.segments[1].value(3) == f"\u00fc{more}"
+    assert message.charset_fault == "the character set 'UNICODE UTF-16' is not known"
+
+
 def test_the_peers_own_charset_comes_before_the_last_resort() -> None:
     pid = parse(f"{HEAD}\rPID|1||1||\u0416\r".encode("cp1251"), "cp1251").first("PID")
     assert pid is not None
