@@ -260,7 +260,7 @@ class _Orders(_Reader):
         found = tuple(self._order(each, tubes, visit) for each, tubes in self._walk(tree, []))
         if not found:
             self.fault("ORC^1", SEGMENT_SEQUENCE, "the message orders nothing: ORC is missing")
-        return OrderMessage(person, found, tuple(self.faults))
+        return OrderMessage(person, found, tuple(self.faults), tree.by_specimen)
 
     def _walk(self, at: Group, tubes: list[tuple[Segment | None, Segment | None]]) -> Iterator[
         tuple[Group, list[tuple[Segment | None, Segment | None]]]

@@ -172,11 +172,13 @@ def _said(of: OrderRequest | SpecimenRequest, apart: frozenset[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OrderMessage:
-    """OML or ORM. `faults`: against the message as a whole, warnings among them."""
+    """OML or ORM. `faults`: against the message as a whole, warnings among them; `by_specimen`: each SPM is a specimen,
+    with the orders that are of it (HL7 v2.5.1 4.4.8, OML^O33)."""
 
     person: Person | None
     orders: tuple[OrderRequest, ...]
     faults: tuple[Fault, ...] = ()
+    by_specimen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,7 +318,8 @@ class _Desk:
             pregnant=asked.pregnant,
             gestation_weeks=asked.gestation_weeks,
         )
-        tubes = tuple(_tube(tube, at) for at, tube in enumerate(asked.specimens))
+        each = enumerate(asked.specimens)
+        tubes = tuple(_tube(tube, at, tube.place if self.said.by_specimen else 0) for at, tube in each)
         return Placing(
             _number(asked.placer), (code,), tubes, _number(asked.group), asked.content(), asked.priority, order
         )
@@ -358,15 +359,15 @@ async def ordered_code(connection: Connection, link: LinkContext, asked: OrderRe
     raise _Unknown([f"there is no test or panel for the code {shown}"])
 
 
-def _tube(said: SpecimenRequest, at: int) -> PlacedTube:
-    collected_at = said.collected_at
+def _tube(said: SpecimenRequest, at: int, place: int) -> PlacedTube:
+    collected_at, planned = said.collected_at, None
     if collected_at is not None and collected_at.tzinfo is not None and is_ahead(collected_at):
-        collected_at = None  # when it is to be taken: it has not been
+        collected_at, planned = None, collected_at  # when it is to be taken: it has not been
     specimen = NewSpecimen(
         (), said.barcode, said.type, collected_at, said.received_at, said.container,
         collected_by=said.collected_by if collected_at else "",
     )  # fmt: skip
-    return PlacedTube(specimen, said.reject, said.reject_text, at)
+    return PlacedTube(specimen, said.reject, said.reject_text, (at, place, planned))
 
 
 def _is_anybodys(known: Placed, asked: OrderRequest) -> bool:

@@ -44,13 +44,14 @@ _NO_ORDER = NewOrder(())
 class PlacedTube:
     """A specimen of a service, its tests left out. One without a barcode is given one.
 
-    `same`: of those without a barcode, what distinguishes two tubes of one service.
+    `apart`: of those without a barcode, what tells two tubes apart that are alike: which of a service, which of a
+    message that names its specimens one by one, when it is to be taken.
     """
 
     specimen: NewSpecimen = _NOTHING_SAID
     reject: RejectReason | None = None
     reject_text: str = ""
-    same: int = 0
+    apart: tuple[int, int, datetime | None] = (0, 0, None)
 
 
 _ANY_TUBE = PlacedTube()
@@ -259,7 +260,7 @@ async def _tube(
 ) -> tuple[UUID, UUID]:
     """The specimen on which the tests are to be ordered, one there is or a new one with them; and its order."""
     wanted = tube.specimen
-    alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.same)
+    alike = (wanted.type, wanted.container, wanted.collected_at, wanted.received_at, tube.apart)
     if wanted.barcode:
         if there := await rows.open_tubes(connection, wanted.barcode):
             specimen_id, order_id = await _usable(connection, batch, there, asked, wanted, tests)
@@ -427,7 +428,7 @@ async def _retest(
     await rows.stand_for(connection, batch.actor.organization_id, known.id, found, before)
     await _off(connection, batch.actor, gone, "changed by who ordered it")
     await rows.drop(connection, known.id, [item.id for item in gone])
-    tubes = [tube for tube in asked.tubes if tube != _ANY_TUBE]
+    tubes = [tube for tube in asked.tubes if replace(tube, apart=_ANY_TUBE.apart) != _ANY_TUBE]
     if any(item.status is ItemStatus.REJECTED for item in items) and any(map(_says_which, tubes)):
         # It would be said of the tube that is expected in its place.
         raise OrderError(

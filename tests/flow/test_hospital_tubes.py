@@ -147,3 +147,33 @@ async def test_the_visit_of_a_prior_result_is_not_the_orders(his: Hospital) -> N
     by_tube = ["SPM|1|B-3||SER", *order("3", "K", spm="")]
     assert (await his.send(message("OML^O33^OML_O33", PID, *by_tube, *prior))).controls == ["OK"]
     assert [(one.ward, one.pregnant) for one in await his.orders()] == [("", None), ("3A", None), ("", None)]
+
+
+async def test_two_specimens_of_one_type_are_two_tubes(his: Hospital) -> None:
+    """Two blood cultures, one from each arm: what was ordered on the second was taken for the same on the first, and
+    nobody measured it (HL7 v2.5.1 4.4.8: in OML^O33 each SPM is a specimen, with the orders that are of it)."""
+    said = await his.send(
+        message("OML^O33^OML_O33", PID, "SPM|1|||SER", *order("1", "K", spm=""), *order("2", "NA", spm=""),
+                "SPM|2|||SER", *order("3", "K", spm=""))
+    )  # fmt: skip
+    assert said.controls == ["OK"] * 3
+    [made] = await his.tests()
+    tubes = [[test for test, _, barcode in made if barcode == each] for each in dict.fromkeys(one[2] for one in made)]
+    assert tubes == [["K", "NA"], ["K"]]
+    assert said.barcodes == list(dict.fromkeys(one[2] for one in made))
+
+
+async def test_tubes_that_are_to_be_taken_at_different_times_are_not_one(his: Hospital) -> None:
+    """A glucose each hour: all of it was ordered on one tube, measured once and answered under each number."""
+    times = ("29990105070000", "29990105080000", "29990105090000")
+    wanted = [order(str(at), "GLU", spm=f"SPM|1|||SER|||||||||||||{time}") for at, time in enumerate(times, 1)]
+    beside = order("7", "K", spm=f"SPM|1|||SER|||||||||||||{times[0]}")
+    said = await his.oml(*wanted[0], *beside, *wanted[1], *wanted[2])
+    assert said.controls == ["OK"] * 4
+    [made] = await his.tests()
+    assert sorted(test for test, _, _ in made) == ["GLU", "GLU", "GLU", "K"]
+    assert len({barcode for _, _, barcode in made}) == 3, "what is to be taken together is one tube"
+    assert (await his.oml(*order("2", "NA", control="XO", spm=""))).controls == ["XR"]
+    left = [sorted(t for t, s, b in (await his.tests())[0] if b == barcode and s != "cancelled")
+            for barcode in dict.fromkeys(one[2] for one in made)]  # fmt: skip
+    assert left == [["GLU", "K"], ["NA"], ["GLU"]]
