@@ -532,6 +532,9 @@ async def replace_placed(
     answered, by whichever message it is said again."""
     if not news:
         raise OrderError(["nothing is named that replaces it"])
+    if {one.placer for one in news} & {old.placer for old in olds}:
+        # What is there already would be cancelled as the old one, and answered as the new one.
+        raise OrderError(["no order is replaced by itself: give the new one another number, or change it (XO)"])
     there = [await rows.find(connection, one.placer) for one in news]
     done = all(one is not None for one in there) and all(old.ended for old in olds)
     # First the new ones: an order of which nothing is wanted any more is closed, and its expected tubes with it.

@@ -360,6 +360,20 @@ async def at_an_analyzer(lab: Laboratory) -> Laboratory:
     return replace(lab, context=link)
 
 
+async def test_no_order_is_replaced_by_itself(his: Hospital) -> None:
+    """The same under the same number was found to be there, and cancelled then: answered RO, it was done by nobody."""
+    await his.oml(*order("1", "K", barcode="B-1"))
+    before = await his.everything()
+    said = await his.oml(
+        *order("1", "K", control="RP", barcode="B-1"), *order("1", "K", control="RO", barcode="B-1"),
+        *order("2", "NA", control="RO", barcode="B-1"),
+    )  # fmt: skip
+    assert (said.code, said.controls) == ("AE", ["UM", "UA", "UA"])
+    assert "replaced by itself" in said.words[0]
+    assert await his.everything() == before
+    assert await his.tests() == [[("K", "requested", "B-1")]]
+
+
 async def test_what_was_measured_and_waits_for_a_person_is_not_cancelled(database_url: str) -> None:
     """CR was the answer though it had been measured, and nobody could release it any more. To the hospital it is in
     progress, as everything that is not released."""
