@@ -148,7 +148,8 @@ async def merge(request: web.Request) -> web.StreamResponse:
 
 
 async def unmerge(request: web.Request) -> web.StreamResponse:
-    """The patient, with `look_again`: results that were compared with the other person's while the two were one."""
+    """The patient, with `look_again`: results that were compared with the other person's while the two were one; and
+    `ordered_meanwhile`: orders that were placed then, which are the survivor's, whomever they were for."""
     body = await read_body(request)
     reason = body.text("reason")
     body.done()

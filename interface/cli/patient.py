@@ -331,7 +331,8 @@ def unmerge(
 ) -> None:
     """Take back that PRIOR was merged into another: what was of it is of it again.
 
-    Then come the results that were compared with the other person's meanwhile: look at them again.
+    Then come the results that were compared with the other person's meanwhile, and the orders that were placed then
+    and are the survivor's: look at them again.
     """
     from interface.flow import people
 
@@ -344,6 +345,11 @@ def unmerge(
     if view.look_again:
         count = f"{len(view.look_again)} result{'s' * (len(view.look_again) != 1)}"
         click.echo(f"look again: {count} compared with the other person's", err=True)
+    if view.ordered_meanwhile and not as_json:
+        emit(list(view.ordered_meanwhile), False)
+    if view.ordered_meanwhile:
+        count = f"{len(view.ordered_meanwhile)} order{'s' * (len(view.ordered_meanwhile) != 1)}"
+        click.echo(f"look again: {count} placed on the survivor's record meanwhile, whomever it was for", err=True)
 
 
 _Made = TypeVar("_Made")

@@ -110,10 +110,23 @@ class LookAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderedMeanwhile:
+    """An order that was placed while two records were one: of the one that was in use, whomever it was for."""
+
+    order_id: UUID
+    order_number: str
+    placer_number: str
+    patient_id: UUID
+    ordered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class UnmergedView(PatientView):
-    """A patient whose merge was taken back. `look_again`: what a person has to look at, of either."""
+    """A patient whose merge was taken back. `look_again`: what a person has to look at, of either; `ordered_meanwhile`:
+    orders of the other record of which a person has to say whose they are."""
 
     look_again: tuple[LookAgain, ...] = ()
+    ordered_meanwhile: tuple[OrderedMeanwhile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from interface.flow.actors import require
 from interface.flow.problems import OrderError, identifier_problems, instant_problems, reason_of, text_problems
 from interface.store import audit, lab_changes, patients, people, specimens
 from interface.store.db import Connection
-from interface.store.look_again import compared_with_others
+from interface.store.look_again import compared_with_others, ordered_since
 from interface.store.patients import PatientFilter
 from interface.store.people import PatientRow
 from interface.store.query import Page
@@ -212,7 +212,8 @@ async def merge(
 
 async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: str) -> UnmergedView:
     """Take back the merge of this patient into another; returns the patient, in use again, with those results of both
-    that were compared with the other's meanwhile: a person looks at them again.
+    that were compared with the other's meanwhile, and the orders that were placed then, which are the survivor's: a
+    person looks at them again.
 
     Those that had been merged into it before are with it again.
     """
@@ -237,13 +238,17 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await specimens.touch_orders(connection, await merge_taken_back(connection, actor.organization_id, known))
     persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
     look = await compared_with_others(connection, persons)
+    others = [id for id, person in persons.items() if person != persons[prior_id]]
+    meanwhile = await ordered_since(connection, edge.id, others)
     again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}
+    again |= {"ordered_meanwhile": " ".join(str(one.order_id) for one in meanwhile)} if meanwhile else {}
     told = {"survivor": str(edge.survivor), "reason": reason, **again}
     await audit.record(connection, actor, "unmerge", "patient", prior_id, told)
     told = {"prior": str(prior_id), "reason": reason, **again}
     await audit.record(connection, actor, "unmerge", "patient", edge.survivor, told)
     view = await _view(connection, prior_id)
-    return UnmergedView(**{field.name: getattr(view, field.name) for field in fields(view)}, look_again=look)
+    of_patient = {field.name: getattr(view, field.name) for field in fields(view)}
+    return UnmergedView(**of_patient, look_again=look, ordered_meanwhile=meanwhile)
 
 
 async def turn_round(connection: Connection, actor: Actor, patient_id: UUID, reason: str) -> None:

@@ -13,7 +13,7 @@ from asyncpg import Record
 
 from interface.domain.delta import CHECK
 from interface.domain.model import RELEASED, ResultStatus
-from interface.domain.views import LookAgain
+from interface.domain.views import LookAgain, OrderedMeanwhile
 from interface.store.db import Connection
 from interface.store.explanations import read_steps
 from interface.store.people import persons
@@ -42,10 +42,26 @@ WHERE r.id = ANY(ARRAY(
      WHERE a.id = $1 AND b.status = 'entered-in-error')) AND (r.status = 'entered-in-error'
     OR (v.comparator, v.value, v.unit) IS DISTINCT FROM (now.comparator, now.value, now.unit))
 """  # noqa: S608 - words of ours
+_SINCE = """
+SELECT o.id, o.number, o.placer_number, o.patient_id, o.ordered_at
+FROM lab.lab_order o CROSS JOIN (SELECT created_at FROM lab.patient_merge WHERE id = $1) m
+WHERE o.patient_id = ANY($2) AND (m.created_at > now()
+    OR ('x' || substr(replace(o.id::text, '-', ''), 1, 12))::bit(48)::bigint
+        >= floor(extract(epoch FROM m.created_at) * 1000)) ORDER BY o.id
+"""
 _OTHERS = """
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
 FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id WHERE v.id = ANY($1)
 """
+
+
+async def ordered_since(
+    connection: Connection, merge_id: UUID, patient_ids: Iterable[UUID]
+) -> tuple[OrderedMeanwhile, ...]:
+    """The orders of these records that were made since a merge, by the time in their ids; all, where the merge is of a
+    time that is to come, by a clock that was put back since."""
+    rows = await connection.fetch(_SINCE, merge_id, list(patient_ids))
+    return tuple(OrderedMeanwhile(*row) for row in rows)
 
 
 async def compared_with_others(connection: Connection, whose: Mapping[UUID, UUID]) -> tuple[LookAgain, ...]:

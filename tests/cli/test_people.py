@@ -134,5 +134,8 @@ async def test_what_was_compared_with_the_other_is_shown_when_a_merge_is_taken_b
         made = await copy_version(connection, bench.technologist, row, ResultStatus.PRELIMINARY, "", step)
         await point_to(connection, row, *made, ResultStatus.PRELIMINARY, False)
     split = await shell.run("patient", "unmerge", prior, *flags)
-    assert split.err == "look again: 1 result compared with the other person's\n"
+    assert split.err == (
+        "look again: 1 result compared with the other person's\n"
+        "look again: 2 orders placed on the survivor's record meanwhile, whomever it was for\n"
+    )
     assert all(word in split.out for word in (str(after), str(before), "9.1 g/dL", "13.5 g/dL"))

@@ -133,3 +133,23 @@ async def test_nor_is_what_was_compared_with_a_run_that_another_is_reported_in_p
         assert [(row.result_id, row.compared_with, row.other_value) for row in named] == [
             (second.id, first.id, "1.00 mg/dL")
         ]
+
+
+async def test_what_was_ordered_while_they_were_one_is_named(database_url: str) -> None:
+    """What was ordered under the prior's number is of the survivor's record, and stays it: whoever took the merge back
+    was not told which of these orders, and results, may be the other person's."""
+    async with laboratory(database_url) as lab:
+        one = (await lab.order("S1", "CREA", patient_id="P-1")).patient_id
+        other = (await lab.order("S2", "CREA", patient_id="P-2")).patient_id
+        assert one is not None and other is not None
+        await merged(lab, one, other)
+        meanwhile = [await lab.order("S3", "CREA", patient_id="P-1"), await lab.order("S4", "CREA", patient_id="P-2")]
+        assert {order.patient_id for order in meanwhile} == {other}
+        view = await split(lab, one)
+        assert [(row.order_id, row.order_number, row.patient_id) for row in view.ordered_meanwhile] == [
+            (order.id, order.number, other) for order in meanwhile
+        ]
+        told = await lab.owner.fetch("select detail from lab.audit_event where action = 'unmerge'")
+        assert all(str(meanwhile[0].id) in str(row["detail"]) for row in told) and len(told) == 2
+        await merged(lab, one, other)
+        assert (await split(lab, one)).ordered_meanwhile == (), "of this merge nothing"
