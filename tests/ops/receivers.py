@@ -21,7 +21,7 @@ from tests.link.certificates import Authority
 
 @dataclass
 class MailServer:
-    """`refuse`: what is answered in place of taking a recipient (RCPT) or a message (DATA)."""
+    """`refuse`: what is answered in place of taking a recipient (RCPT, or RCPT of an address) or a message (DATA)."""
 
     address: Address
     ca: Path
@@ -34,8 +34,8 @@ class MailServer:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, rcpt_options: list[str]
     ) -> str:
-        if "RCPT" in self.refuse:
-            return self.refuse["RCPT"]
+        if refused := self.refuse.get("RCPT") or self.refuse.get(f"RCPT {address}"):
+            return refused
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

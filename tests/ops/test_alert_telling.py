@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import DAYS, read_hours
-from interface.domain.roster import Shift
+from interface.domain.roster import Contact, Person, Shift
 from interface.errors import StoreUnavailable
 from interface.flow import alerting
 from interface.settings import ChannelType
 from interface.store import alert_messages
-from tests.ops.telling import CHIEF, HEMA, Telling
+from tests.ops.telling import ANNA, CHIEF, HEMA, ROSTER, Telling
 from tests.records import user
 
 DOWN = AlertKind.LINK_DOWN
@@ -300,3 +301,30 @@ async def test_what_is_silenced_is_told_when_the_silence_ends_if_it_still_stands
     over = ("anna@lab.example", "Over: xn-1 does not take its work")
     assert await telling.told(10) == [over], "who was told that it is so is told that it is over"
     assert await telling.told(7200) == [("anna@lab.example", "Link chem-1 is down")]
+
+
+async def test_who_cannot_be_told_is_named_though_the_channel_tells_others(telling: Telling) -> None:
+    """An address that is mistyped: the channel was well again with the next message that it took for somebody else, and
+    nobody heard that the ward is told of nothing."""
+    gone = Person("gone", (Contact("mail", "gone@lab.example"),))
+    telling.roster = replace(ROSTER, people={"anna": ANNA, "gone": gone}, shifts=(Shift("day", ("anna", "gone")),))
+    telling.post.refuse = {"RCPT gone@lab.example": "550 5.1.1 no such mailbox"}
+    await telling.enter(AlertKind.DISK)
+    await telling.tell(10)
+    for after_s in (0, 5, 15):
+        await telling.send(after_s)
+    await telling.recover(AlertKind.DISK)
+    await telling.tell(3600)
+    await telling.send()
+    told = [one.get_content() for one in telling.post.got if one["To"] == "anna@lab.example"]
+    assert any("lerts cannot be sent by mail to gone" in one for one in told)
+    async with telling.transaction() as connection:
+        standing = await alerting.listed(connection, user(telling.organization.id))
+    assert [(one.kind, one.subject) for one in standing] == [("channel", "mail to gone")]
+    telling.post.refuse = {}
+    await telling.enter(AlertKind.DISK)
+    await telling.tell(3600)
+    await telling.send()
+    async with telling.transaction() as connection:
+        standing = await alerting.listed(connection, user(telling.organization.id))
+    assert [one.kind for one in standing] == ["disk"]
