@@ -78,12 +78,29 @@ select a.order_id, a.ward, array(
          where i.order_id = any($1::uuid[])) a
  order by a.place
 """
+# Of a critical result: the ward where the patient is now, and who asked for its test under the numbers that stand for
+# it; where none says who, who asked for the order.
+_ASKED_OF_CRITICAL = """
+with t as (
+    select t.id as record_id, l.ward, l.requester_id, r.order_item_id from lab.critical_notification t
+      join lab.result r on r.id = t.result_id join lab.lab_order l on l.id = r.order_id where t.id = any($1::uuid[])
+), q as (
+    select distinct t.record_id, p.requester_id from t join lab.placer_item w on w.order_item_id = t.order_item_id
+      join lab.placer_order p on p.id = w.placer_order_id
+     where w.dropped_at is null and p.ended_at is null and p.requester_id is not null
+)
+select t.record_id, t.ward, array(
+    select x from lab.practitioner_identifier p, unnest(array[p.authority || '|' || p.value, p.value]) x
+     where p.practitioner_id = coalesce(q.requester_id, t.requester_id) and p.ended_at is null) as practitioners
+  from t left join q using (record_id)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """`asked`: the ward that the order has now and who asked for it first, then those of each number on it. Of a
-    practitioner the numbers, each as `authority|value` and as `value`."""
+    """`asked`: the ward that the order has now and who asked for it first, then those of each number on it; of a
+    critical result, that ward and who asked for the test. Of a practitioner the numbers, each as `authority|value` and
+    as `value`."""
 
     what: NoticeKind
     record_id: UUID
@@ -142,13 +159,16 @@ async def _noted(
         organization_id, [what for what, _, _ in found], [id for _, id, _ in found], [order for _, _, order in found],
     )  # fmt: skip
     asked: dict[UUID, list[tuple[str, tuple[str, ...]]]] = {}
-    for row in await connection.fetch(_ASKED, [row["order_id"] for row in rows]) if rows else ():
+    critical = [row["record_id"] for row in rows if row["what"] == NoticeKind.CRITICAL]
+    orders = [row["order_id"] for row in rows if row["what"] != NoticeKind.CRITICAL]
+    for row in await connection.fetch(_ASKED, orders) if orders else ():
         asked.setdefault(row["order_id"], []).append((row["ward"], tuple(row["practitioners"])))
+    for row in await connection.fetch(_ASKED_OF_CRITICAL, critical) if critical else ():
+        asked.setdefault(row["record_id"], []).append((row["ward"], tuple(row["practitioners"])))
     return [
         Happened(
             NoticeKind(row["what"]), row["record_id"], row["order_number"],
-            # To be called is the ward where the patient is now.
-            tuple(asked[row["order_id"]][: 1 if row["what"] == NoticeKind.CRITICAL else None]), tuple(row["tests"]),
+            tuple(asked[row["record_id" if row["what"] == NoticeKind.CRITICAL else "order_id"]]), tuple(row["tests"]),
         )
         for row in rows
     ]  # fmt: skip

@@ -9,7 +9,9 @@ import pytest
 from interface.domain.roster import NoticeKind
 from interface.flow import order_changes
 from interface.store import changes, notices
-from tests.flow.hospital_use import PID, Hospital, hospital, order
+from tests.flow.hospital_use import PID, Hospital, hospital, link_of, order
+from tests.flow.laboratory import laboratory
+from tests.flow.test_judged_for_certain import CRITICAL, intervals, measured
 
 
 @pytest.fixture
@@ -88,3 +90,21 @@ async def test_the_ward_of_a_number_that_kept_none_is_told_also_when_the_order_h
         assert said.controls == ["XR"]
     await reported(his)
     assert [ward for _, ward, _ in await told(his)] == ["3A", "ICU"]
+
+
+async def test_a_critical_result_calls_who_asked_for_it_and_not_who_asked_for_another_on_its_tube(
+    database_url: str,
+) -> None:
+    """The one who had ordered first on the tube was told to call; who had ordered the potassium was not."""
+    pid = "PID|1||P-1^^^TEST||Muster^Maria||19800501|F"
+    async with laboratory(database_url) as lab:
+        his = Hospital(lab, *link_of(lab))
+        assert await told(his) == []
+        await his.oml("PV1|1|I|3A", *asks(order("1", "NA", barcode="S-1"), "11"), pid=pid)
+        await his.oml("PV1|1|I|ICU", *asks(order("2", "K", barcode="S-1"), "22"), pid=pid)
+        await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})
+        found = await measured(lab, "K", "8.1")
+        await lab.release(found.id)
+        assert [one for one in await told(his) if one[0] is NoticeKind.CRITICAL] == [
+            (NoticeKind.CRITICAL, "ICU", "DOCS|22")
+        ]
