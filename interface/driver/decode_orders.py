@@ -6,6 +6,7 @@ PaLM TF-2a 3.1) are read where those are empty, because senders fill them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
@@ -34,7 +35,7 @@ from interface.wire.hl7_structures import Part
 
 MOST_REPEATS = 100  # of a field: nobody has more numbers or names, and each is looked up
 MOST_ORDERS = 200  # of one message: a laboratory's day is some thousands, and they are placed in one transaction
-DATA_TYPE = 102  # HL7 table 0357
+DATA_TYPE, APPLICATION = 102, 207  # HL7 table 0357
 
 # HL7 v2.5.1 chapter 3. Others change whose record is whose: what is not understood is refused, never ignored.
 ADT: dict[str, Event] = {
@@ -61,6 +62,8 @@ _REJECTS = {  # table 0490
     "RM": RejectReason.LABELLING, "RN": RejectReason.CONTAMINATED, "RP": RejectReason.MISSING_COLLECTOR,
     "RR": RejectReason.STORAGE, "RS": RejectReason.NAME_MISSPELT,
 }  # fmt: skip
+# HL7 table 0335, of repeat patterns those by which something is done again: Q6H, Q1D, QOD, BID, 3ID … and C, for ever.
+_REPEATED = re.compile(r"Q\d+[SMHDWL]\d*|Q\d*J\d+|Q(OD|D|HS|AM|PM|SHIFT)|[BTQ2-9]ID|C", re.IGNORECASE)
 _PREGNANT = "B6"  # table 0009, ambulatory status
 # LOINC: pregnancy status, as observed and as reported; SNOMED CT, LOINC answers and table 0136 for yes and no.
 _PREGNANCY = frozenset({"82810-3", "11449-6"})
@@ -290,6 +293,7 @@ class _Orders(_Reader):
         placer, service_location = self._placer(orc, obr), self.at(obr, 4) if obr is not None else self.at(first)
         service = self.code(obr, 4) if obr is not None else Code()
         pregnant, weeks = self._pregnancy(of, visit)
+        self._done_once(of, orc, obr)
         asked = OrderRequest(
             control=orc.value(1).strip().upper() if orc is not None else "",
             location=self.at(first),
@@ -331,6 +335,18 @@ class _Orders(_Reader):
                 self.fault(self.at(segment, field), TABLE_VALUE, "not a priority of table 0485")
             return PRIORITIES.get(text)
         return None
+
+    def _done_once(self, of: Group, orc: Segment | None, obr: Segment | None) -> None:
+        """Say that what is to be repeated is not: TQ1-2 and -3, else the first components of OBR-27 and ORC-7."""
+        timings = [one for timing in of.groups(Part.TIMING) if (one := timing.first("TQ1"))]
+        places = [(one, 3, one.value(2), one.value(3)) for one in timings]
+        places += [(one, at, one.value(at, 1), one.value(at, 2)) for one, at in ((obr, 27), (orc, 7)) if one]
+        for segment, field, quantity, pattern in places:
+            often = quantity.strip().isdecimal() and int(quantity) > 1
+            if often or _REPEATED.fullmatch(pattern.strip()) or len(timings) > 1:
+                text = "it is done once; what is to be repeated is to be ordered each time"
+                self.fault(self.at(segment, field), APPLICATION, text, warning=True)
+                return
 
     def _history(self, of: Group, obr: Segment | None) -> str:
         """What is told with the order, a line each: OBR-13, OBR-31, diagnoses, notes."""

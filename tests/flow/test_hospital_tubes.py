@@ -177,3 +177,21 @@ async def test_tubes_that_are_to_be_taken_at_different_times_are_not_one(his: Ho
     left = [sorted(t for t, s, b in (await his.tests())[0] if b == barcode and s != "cancelled")
             for barcode in dict.fromkeys(one[2] for one in made)]  # fmt: skip
     assert left == [["GLU", "K"], ["NA"], ["GLU"]]
+
+
+@pytest.mark.parametrize(
+    ("orc", "timings", "place"),
+    [
+        ("", ["TQ1|1||Q6H"], "TQ1^1^3"), ("", ["TQ1|1|3|ONCE"], "TQ1^1^3"), ("", ["TQ1|1", "TQ1|2"], "TQ1^1^3"),
+        ("1^Q1D^D3^^^R", [], "ORC^1^7"), ("", ["TQ1|1|1|ONCE|||||S"], ""), ("1^^^^^S", [], ""),
+        ("", ["TQ1|1||NOW"], ""),
+    ],
+)  # fmt: skip
+async def test_who_asks_for_something_each_six_hours_is_told_that_it_is_done_once(
+    his: Hospital, orc: str, timings: list[str], place: str
+) -> None:
+    """It was answered OK without a word, and the second troponin waited for nobody."""
+    first, *others = order("1", "K", barcode="B-1")
+    said = await his.oml(f"{first}|||{orc}", *timings, *others)
+    assert (said.code, said.controls) == ("AA", ["OK"])
+    assert said.errors == ([(place, "207", "W")] if place else [])
