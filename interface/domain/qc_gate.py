@@ -8,6 +8,9 @@ Which streams speak of a result:
 | is not known | every stream of the analyzer's test: the worst of them |
 
 A reagent lot that is known and was never controlled acceptably is not known to be in control.
+
+Where none speaks of a result nothing is known of it; and what held it, the controls of no module while they were out of
+control or the patients' own results, holds it no more.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from datetime import datetime
 from interface.domain.facts import QcState
 from interface.domain.judging import QC_UNKNOWN, NoQc, QcGate, QcSays
 from interface.domain.model import Step
-from interface.domain.qc_state import IN_CONTROL, WORST, At, History
+from interface.domain.qc_state import IN_CONTROL, NOT_KNOWN, SILENT, WORST, At, History
 
 _VERDICTS = {QcState.OK: "ok", QcState.WARN: "ok", QcState.UNKNOWN: "none"}  # all others hold
 MOST_LANES = 4096
@@ -80,8 +83,10 @@ class StreamGate:
         """What the controls say of that time, in the words of a history."""
         found = self._streams.get((analyzer, test), ())
         speaking = [said for one in found if (said := _speaks(one, module, at, reagent_lot, found)) is not None]
+        if found and not speaking:  # those of no module held it perhaps, and may not know any more that it is to be so
+            return SILENT if all(one.history.at(at).opens for one in found if not one.module) else NOT_KNOWN
         # Of two that are as bad the one counts that opens nothing.
-        return min(speaking, key=lambda one: (WORST.index(one.state), one.opens), default=At(QcState.UNKNOWN))
+        return min(speaking, key=lambda one: (WORST.index(one.state), one.opens), default=NOT_KNOWN)
 
     def _lane(self, key: tuple[str, str, str, str]) -> _Lane:
         if len(self._lanes) >= MOST_LANES:  # an analyzer that says another lot in each result

@@ -417,19 +417,22 @@ def unvouched(
 
 @record
 class At:
-    """What the controls say of a time, and which span says so. `mended`: a person's word made good what had failed."""
+    """What the controls say of a time, and which span says so. `action`: a person's word that made good what had
+    failed; `silent`: no control says anything of it, so none holds it."""
 
     state: QcState
     point: str = ""
     action: str = ""
+    silent: bool = False
 
     @property
     def opens(self) -> bool:
         """Whether what was held because of the controls is held for them no more."""
-        return self.state in IN_CONTROL or (self.state is QcState.UNKNOWN and bool(self.action))
+        return self.state in IN_CONTROL or (self.state is QcState.UNKNOWN and (bool(self.action) or self.silent))
 
 
 NOT_KNOWN = At(QcState.UNKNOWN)
+SILENT = At(QcState.UNKNOWN, silent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +466,7 @@ class History:
     def _controls(self, when: datetime) -> At:
         index = bisect_right(self.begins, when) - 1
         if index < 0:
-            return NOT_KNOWN
+            return NOT_KNOWN if self.spans else SILENT
         span = self.spans[index]
         # Of what was measured before the last run that vouches nothing is later than this. A warning of a run that is
         # not whole, or a person's word, may be: it vouches for nothing.

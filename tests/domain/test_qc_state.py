@@ -147,7 +147,9 @@ def test_what_vouches_is_said_and_what_a_person_made_good() -> None:
     made = history(point(8, "+"), point(12, "-"), point(13, "+"), action(14, "12-1"))
     assert (made.at(at(9)).point, made.at(at(9)).action, made.at(at(9)).opens) == ("13+1", "act14", True)
     first = history(point(12, "-"), point(13, "+"), action(14, "12-1"))
-    assert (first.at(at(9)).state, first.at(at(9)).opens, history().at(at(9)).opens) == (UNKNOWN, True, False)
+    assert (first.at(at(9)).state, first.at(at(9)).opens) == (UNKNOWN, True)
+    late = history(point(12, "+"))  # nobody knows what was before; where there is no control at all none holds it
+    assert (late.at(at(9)).state, late.at(at(9)).opens, history().at(at(9)).opens) == (UNKNOWN, False, True)
 
 
 def test_time_expires_a_state_until_a_later_run_vouches() -> None:
