@@ -341,7 +341,8 @@ async def _lock_patients(
 
 # ---- results that there are already ----------------------------------------------------------------------------------
 
-# The versions one by one by their id, whatever the planner knows of a table that has just grown.
+# The versions one by one by their id, whatever the planner knows of a table that has just grown. What is to be measured
+# again stays suspect until it is corrected, whatever is said of it meanwhile.
 _RESULTS = f"""
 SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, r.held, r.reportable, r.origin,
        r.created_at, v.version, v.kind, v.comparator, v.value, v.unit, v.flags, v.test_code, v.created_at AS made_at,
@@ -355,8 +356,11 @@ SELECT r.id, r.version_id, r.specimen_id, r.order_item_id, r.test_id, r.status, 
            SELECT lab.explained(d.steps) FROM lab.decision d
             WHERE d.result_version_id = r.pending_version_id) END AS pending_explained,
        CASE WHEN r.status IN ('final', 'corrected', 'amended') THEN (
-           SELECT max(i.state) FROM lab.qc_lookback_item i WHERE i.result_id = r.id
-           AND (i.state = 'waiting' OR i.state = 'repeat' AND i.result_version_id = r.version_id)) END AS suspect,
+           SELECT max(i.state) FROM lab.qc_lookback_item i
+           JOIN lab.result_version listed ON listed.id = i.result_version_id WHERE i.result_id = r.id
+           AND (i.state = 'waiting' OR i.state = 'repeat' AND (r.status = 'amended'
+                OR (listed.status, listed.comparator, listed.value, listed.unit)
+                   = (r.status, v.comparator, v.value, v.unit)))) END AS suspect,
        {last_version("r.id", "v.version")} AS last_version
 FROM lab.result r
 CROSS JOIN LATERAL (SELECT * FROM lab.result_version w WHERE w.id = r.version_id OFFSET 0) v

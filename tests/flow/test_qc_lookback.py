@@ -12,6 +12,7 @@ from interface.flow import qc_lookback
 from interface.flow.qc_gate import patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision
 from interface.flow.qc_people import exclude
+from interface.flow.review import comment
 from tests.flow.controls import ACCEPT, IN_CONTROL, REJECT, Bench, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.test_deciding import by_code
@@ -241,3 +242,21 @@ async def test_who_decides_about_all_that_waits_has_seen_all_that_waits(database
         assert await listed(lab) == [("S1", "NA", "waiting"), ("S2", "NA", "waiting")]
         await decide(at, Decision.STANDS, version=seen.lookback.version + 1)
         assert await listed(lab) == [("S1", "NA", "stands"), ("S2", "NA", "stands")]
+
+
+@pytest.mark.parametrize("said", [False, True])
+async def test_what_is_to_be_measured_again_stays_suspect_whatever_is_said_of_it(database_url: str, said: bool) -> None:
+    """By a comment it was another version than that on the list: the rules released what is calculated of it."""
+    async with laboratory(database_url) as lab:
+        at = await controlled(lab)
+        await lab.order("S1", *INPUTS, "AGAP")
+        await at.send("S1", 190, NA="140", HCO3="24")
+        await at.control(100, REJECT)
+        found = await by_code(lab)
+        await decide(at, Decision.REPEAT, found["NA"].id)
+        if said:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                await comment(connection, lab.director, found["NA"].id, "to be measured again")
+        await at.send("S1", 90, CL="102")
+        found = await by_code(lab)
+        assert (found["CL"].status.value, found["AGAP"].status.value) == ("final", "preliminary")
