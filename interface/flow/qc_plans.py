@@ -75,8 +75,9 @@ async def status(
 def _status(row: rows.StreamRow, now: datetime, ahead: timedelta) -> StreamStatus:
     state = row.history.at(now).state
     due, wanted = "", ""
-    if state is QcState.FAIL and row.failed_id is not None:
-        due, wanted = "overdue", row.reason.partition("wanted: ")[2]
+    if state is QcState.FAIL:  # by a control, or by the patients' own results, whose alarm a person ends
+        due = "overdue"
+        wanted = row.alarm_reason if row.failed_id is None else row.reason.partition("wanted: ")[2]
     elif state in (QcState.EXPIRED, QcState.UNKNOWN):
         due, wanted = "overdue", "an acceptable control"
     elif row.expires_at is not None and row.expires_at - ahead <= now:

@@ -3,13 +3,18 @@ what comes then."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from interface.domain.alerts import AlertKind
 from interface.domain.facts import QcState
 from interface.domain.qc_state import Meanwhile, Plan
+from interface.flow import qc_plans
 from interface.flow.qc_gate import patient_alarm, patient_alarm_ended
+from interface.ops import alert_watch
+from interface.settings import AlertSettings
 from tests.flow.controls import IN_CONTROL, REJECT, Bench, bench, modular
 from tests.flow.laboratory import laboratory
 from tests.flow.rulebook import RULES
@@ -80,3 +85,15 @@ async def test_what_the_patients_own_results_held_is_free_when_their_alarm_ends_
         await alarm(at, None)
         await at.send("S2", 50, NA="140")
         assert await at.said() == {"S1": FINAL, "S2": FINAL}
+
+
+async def test_an_alarm_that_holds_is_told_and_is_wanted_to_be_ended(database_url: str) -> None:
+    """Every result of the test was held, and no alert said so: only what a control had failed was told."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, RULES)
+        await alarm(at, QcState.FAIL)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            [due] = await qc_plans.status(connection, only_due=True)
+            told = await alert_watch._controls(connection, AlertSettings(), datetime.now(UTC))
+        assert (due.state, due.due, due.wanted) == (QcState.FAIL, "overdue", "EWMA above 2.1")
+        assert list(told[AlertKind.QC_PROBLEM].values()) == ["NA"]
