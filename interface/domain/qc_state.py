@@ -350,6 +350,11 @@ def what(event: Event) -> What:
     return What.NOTHING if event.excluded and found is What.ACCEPTABLE else found
 
 
+def passed(point: Measured) -> bool:
+    """Whether it was acceptable, whatever it counts now."""
+    return _WHAT[point.verdict] is What.ACCEPTABLE
+
+
 def step(state: StreamState, event: Event) -> StreamState:
     """The stream after one more event. Events of no meaning for the state leave it as it is."""
     found = _TABLE.get((state.failure is not None, what(event)))
@@ -392,23 +397,31 @@ class Unvouched:
 def unvouched(
     points: Sequence[Measured], actions: Iterable[Acted], plan: Plan, wrong: Collection[str]
 ) -> list[Unvouched]:
-    """For what the points `wrong`, which count no more, were all that vouched. It begins where the run before them
-    expires by itself: they hid that. What is measured in a failure, and before it, is looked at because of that."""
+    """For what the points `wrong`, which count no more, were all that vouched: a run was whole with them, and none is
+    without. It begins where the run before them expires by itself: they hid that. What is measured in a failure, and
+    before it, is looked at because of that."""
     found: list[Unvouched] = []
-    state = StreamState()
+    state, was = StreamState(), StreamState()  # as it is, and had they counted
+    first: Measured | None = None  # of them, since something else vouched
     open_: Unvouched | None = None
     for event in _in_order(points, actions):
+        before, then = state.ok, was.ok
         state = step(state, event)
+        if isinstance(event, Measured) and event.id in wrong:
+            first = first or event
+            was = step(was, replace(event, excluded=False))
+        else:
+            was = step(was, event)
         if state.failure is not None:
-            open_ = None
-        elif isinstance(event, Measured) and event.id in wrong:
-            ends = (plan.expires(state.ok_at), state.ok_until) if state.ok_at is not None else (event.at,)
-            if open_ is None and (since := _first(ends)) is not None:
-                open_ = Unvouched(event.id, since)
-        elif open_ is not None and state.ok_at is not None and state.ok_at == event.at:
-            if open_.since < state.ok_at:
+            open_ = first = None
+        elif state.ok != before and state.ok_at is not None:
+            if open_ is not None and open_.since < state.ok_at:
                 found.append(replace(open_, until=state.ok_at))
-            open_ = None
+            open_ = first = None
+        elif was.ok != then and first is not None and open_ is None:
+            ends = (plan.expires(state.ok_at), state.ok_until) if state.ok_at is not None else (event.at,)
+            if (since := _first(ends)) is not None:
+                open_ = Unvouched(first.id, since)
     return found if open_ is None else [*found, open_]
 
 

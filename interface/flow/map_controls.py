@@ -1,8 +1,9 @@
 """Controls under a map that was changed: what they showed of a test that their code does not stand for vouches for it
 no more.
 
-They are excluded, as a person would exclude them: they stay on the chart, and what failed holds all the same. What
-they show of the right test nobody knows: its control is measured, or entered. Where the change is undone, they count.
+They are excluded, as a person would exclude them: they stay on the chart, what failed holds all the same, and what was
+released while nothing else vouched is looked at. What they show of the right test nobody knows: its control is
+measured, or entered. Where the change is undone, they count.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ async def _said(connection: Connection, actor: Actor, find: _Find, verb: str, te
             await add_action(connection, actor, stream, verb, text, qc_result_id=id)
             await audit.record(connection, actor, verb, "qc_result", id, {"reason": text})
         # From the oldest on: what failed since may have been good for less long.
-        await qc_gate.refresh(connection, actor, stream, "the map of its controls' code was changed", ids[0])
-        why = f"the controls that vouched are excluded: {text}"
-        await qc_gate.look_at_unvouched(connection, actor, stream, ids, why)
+        why = "the map of its controls' code was changed"
+        await qc_gate.refresh(connection, actor, stream, why, ids[0])
+        if verb == "exclude":
+            await qc_gate.look_at_unvouched(connection, actor, stream, ids, why)
+        else:
+            await qc_gate.look_no_more(connection, actor, stream, why)
     return sum(map(len, found.values()))

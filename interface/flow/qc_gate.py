@@ -32,6 +32,7 @@ from interface.domain.qc_state import (
     What,
     fold,
     history_of,
+    passed,
     remembered_since,
     unvouched,
     what,
@@ -167,15 +168,35 @@ async def look_at_unvouched(
     """List what was released while nothing vouched but these points, oldest first, which count no more. That a later
     control is acceptable ends the list; what it says of so long a time before it is for a person to say (42 CFR
     493.1256(d)(3): each day). The caller has gone through the stream since."""
+    await _look_at(connection, actor, stream, wrong[0], {str(id) for id in wrong}, reason)
+
+
+async def look_no_more(connection: Connection, actor: Actor, stream: Stream, reason: str) -> None:
+    """Controls count again of which such lists were made: these cover what nothing vouches for now."""
+    known = await lists.of_unvouched(connection, stream)
+    found = await _look_at(connection, actor, stream, known[0], None, reason) if known else set()
+    for id in known:
+        if id not in found:
+            await lists.cover_nothing(connection, id)
+
+
+async def _look_at(
+    connection: Connection, actor: Actor, stream: Stream, since: UUID, wrong: set[str] | None, reason: str
+) -> set[UUID]:
+    """`wrong` None: all that count no more since the point `since`. The points by which the lists begin."""
     plan = await rows.plan_of(connection, stream.analyzer_id, stream.test_id)
-    points = await rows.points_of(connection, stream, plan, None, wrong[0])
+    points = await rows.points_of(connection, stream, plan, None, since)
     actions = await rows.actions_of(connection, stream, min(one.known_at for one in points))
-    now = datetime.now(UTC)
-    for one in unvouched(points, actions, plan, {str(id) for id in wrong}):
+    if wrong is None:
+        begin = next(one.at for one in points if one.id == str(since))
+        wrong = {one.id for one in points if one.excluded and one.at >= begin and passed(one)}
+    found, now = unvouched(points, actions, plan, wrong), datetime.now(UTC)
+    for one in found:
         if one.since < now:
             await lists.begin(
                 connection, actor.organization_id, stream, UUID(one.point), "", one.since, one.until, reason
             )
+    return {UUID(one.point) for one in found}
 
 
 def _since(before: StreamRow | None, plan: Plan) -> datetime | None:

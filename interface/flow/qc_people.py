@@ -37,9 +37,9 @@ from interface.store.qc import AnalysisFilter, Arrived, Entered, Measurements
 from interface.store.qc_find import read_control
 from interface.store.qc_gate import add_action, lock_judging, plan_of
 
+NO_MORE = "an acceptable control was excluded"
 LONGEST_NAME, LONGEST_COMMENT = 100, 2000  # characters
 ANALYSIS_DAYS = 30  # unless another time is asked for
-_VOUCHING = frozenset({QcVerdict.ACCEPT, QcVerdict.WARN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,8 @@ async def dismiss(connection: Connection, actor: Actor, id: UUID, reason: str) -
 
 
 async def exclude(connection: Connection, actor: Actor, id: UUID, reason: str) -> ControlView:
-    """Let a point count nowhere from now on. It stays on the chart, and a failure that it was stays one."""
+    """Let a point count nowhere from now on. It stays on the chart, and a failure that it was stays one; what only it
+    vouched for is looked at."""
     return await _excluded(connection, actor, id, reason, out=True)
 
 
@@ -215,9 +216,10 @@ async def _excluded(connection: Connection, actor: Actor, id: UUID, reason: str,
     await add_action(connection, actor, stream, verb, reason, qc_result_id=id)
     await audit.record(connection, actor, verb, "qc_result", id, {"reason": reason})
     await qc_gate.refresh(connection, actor, stream, f"{actor.name} has {verb}d a point", id)
-    if out and known.point.verdict in _VOUCHING:
-        text = f"the control that vouched is excluded: {reason}"
-        await qc_gate.look_at_unvouched(connection, actor, stream, [id], text)
+    if not out:
+        await qc_gate.look_no_more(connection, actor, stream, NO_MORE)
+    elif known.point.verdict in (QcVerdict.ACCEPT, QcVerdict.WARN):
+        await qc_gate.look_at_unvouched(connection, actor, stream, [id], NO_MORE)
     return await control_of(connection, id)
 
 

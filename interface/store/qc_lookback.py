@@ -124,6 +124,26 @@ async def bound_unvouched(connection: Connection, stream: Stream, until: datetim
     )  # fmt: skip
 
 
+async def of_unvouched(connection: Connection, stream: Stream) -> list[UUID]:
+    """The controls that count no more, or did, by which a stream's lists of what they vouched for begin, oldest
+    first."""
+    rows = await connection.fetch(
+        """select p.qc_result_id from lab.qc_lookback k join lab.qc_point p on p.qc_result_id = k.qc_result_id
+           where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and p.verdict in ('accept', 'warn')
+           order by p.measured_at, p.qc_result_id""",
+        stream.analyzer_id, stream.test_id, stream.module,
+    )  # fmt: skip
+    return [row["qc_result_id"] for row in rows]
+
+
+async def cover_nothing(connection: Connection, qc_result_id: UUID) -> None:
+    """Something vouches for all that was on the list of this control."""
+    await connection.execute(
+        "update lab.qc_lookback set to_at = from_at where qc_result_id = $1 and to_at is distinct from from_at",
+        qc_result_id,
+    )
+
+
 # ---- the results of a list -------------------------------------------------------------------------------------------
 
 # When a version was measured, by the rule that puts controls in order (`domain.times.measured_at`).

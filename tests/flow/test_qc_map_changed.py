@@ -16,9 +16,9 @@ from tests.flow.control_bench import control_bench
 from tests.flow.laboratory import Laboratory, laboratory
 
 
-async def mapped(lab: Laboratory, target: Target, start: datetime | None = None) -> None:
+async def mapped(lab: Laboratory, target: Target, start: datetime | None = None, code: str = "WBC") -> None:
     async with lab.database.transaction(lab.organization_id) as connection:
-        wanted = [Wanted(MapKey("generic_lis2", "", "WBC", ""), target, start)]
+        wanted = [Wanted(MapKey("generic_lis2", "", code, ""), target, start)]
         proposal = await flow.propose_put(connection, wanted, await maps.basis(connection), "set")
         await flow.commit(connection, lab.director, proposal, "it is the channel of RBC")
     await sweep(lab.database, lab.organization_id)

@@ -319,9 +319,8 @@ class Day:
             change = qc_people.restore if one.excluded else qc_people.exclude
             await change(connection, self.lab.director, one.id, "air bubble")
         one.excluded = not one.excluded
-        if one.excluded and one.verdict != "reject":  # what was released because of it is looked back at
-            for patient in self.patients:
-                patient.was_suspect = patient.was_suspect or one.module in ("", patient.module) or not patient.module
+        for patient in self.patients:  # what only it vouched for is on a list
+            patient.was_suspect |= FINAL in patient.expected and one.verdict != "reject"
 
     async def step(self) -> None:
         steps = [self.control, self.run, self.patient, self.act, self.by_hand, self.exclude, self.resent]

@@ -8,14 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from interface.domain.mapping import MapKey, Target
-from interface.domain.mapping import Wanted as Wanted_
 from interface.domain.qc import Stream
 from interface.domain.qc_state import Meanwhile
-from interface.flow import maps, qc_gate, qc_people, qc_targets
+from interface.flow import qc_gate, qc_targets
 from interface.flow.qc_sweep import sweep
 from interface.flow.qc_targets import Place, TargetChange, Wanted
-from interface.store import maps as map_rows
 from tests.flow.control_bench import ControlBench, control_bench
 from tests.flow.controls import bench
 from tests.flow.laboratory import laboratory
@@ -139,34 +136,3 @@ async def test_what_only_a_wrong_target_vouched_for_is_looked_back_at_at_once(
             ends = at.now - timedelta(minutes=10) if before or how == "changed" else None
             said = "the target of lot 77/1 was wrong"
             assert [tuple(row) for row in found] == [(since, ends, said, "waiting", "open")]
-
-
-@pytest.mark.parametrize("how", ["a person", "the map"])
-async def test_what_only_a_control_vouched_for_that_is_excluded_is_looked_back_at_at_once(
-    database_url: str, how: str
-) -> None:
-    """It was of another vial, or of another test: what had been released because of it was on no list."""
-    async with laboratory(database_url) as lab:
-        at, people = control_bench(lab), await bench(lab)
-        await at.target(await at.lot(1, "QC1"), "140", "1", "mmol/L", "NA")
-        await at.send("QC1", "140.5", 40, unit="mmol/L", code="2951-2")
-        await lab.order("S1", "NA")
-        await people.send("S1", 30, NA="139")
-        assert await people.said() == {"S1": ("final", "")}
-        [control] = await at.found()
-        async with lab.database.transaction(lab.organization_id) as connection:
-            if how == "a person":
-                await qc_people.exclude(connection, lab.director, control.id, "of another vial")
-            else:
-                wanted = [Wanted_(MapKey("generic_lis2", "", "2951-2", ""), Target("K", "mmol/L"))]
-                proposal = await maps.propose_put(connection, wanted, await map_rows.basis(connection), "set")
-                await maps.commit(connection, lab.director, proposal, "it is the channel of potassium")
-        await sweep(lab.database, lab.organization_id)
-        assert await people.listed() == ["S1"]
-        [reason] = await lab.owner.fetch("select reason from lab.qc_lookback")
-        assert "excluded" in reason["reason"]
-        if how == "a person":
-            async with lab.database.transaction(lab.organization_id) as connection:
-                await qc_people.restore(connection, lab.director, control.id, "the wrong one")
-            await sweep(lab.database, lab.organization_id)
-            assert await people.said() == {"S1": ("final", "")}

@@ -1,0 +1,129 @@
+"""An acceptable control that is excluded vouches no more: what nothing else vouched for is looked at."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from interface.domain.mapping import Target
+from interface.flow import qc_people
+from interface.flow.qc_sweep import sweep
+from tests.flow.control_bench import ControlBench, control_bench
+from tests.flow.controls import Bench, bench
+from tests.flow.laboratory import laboratory
+from tests.flow.test_qc_map_changed import mapped
+
+DAY = 24 * 60
+
+
+async def sodium(at: ControlBench, specimen: str, minutes: float) -> UUID:
+    """An acceptable control, so many minutes ago."""
+    await at.send(specimen, "140.2", minutes, unit="mmol/L", code="2951-2")
+    await sweep(at.lab.database, at.lab.organization_id)
+    found: UUID = await at.lab.owner.fetchval("select qc_result_id from lab.qc_point order by created_at desc limit 1")
+    return found
+
+
+async def released(people: Bench, barcode: str, minutes: float) -> None:
+    await people.lab.order(barcode, "NA")
+    await people.send(barcode, minutes, NA="139")
+
+
+async def exclude(at: ControlBench, id: UUID, *, back: bool = False) -> None:
+    lab, step = at.lab, qc_people.restore if back else qc_people.exclude
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await step(connection, lab.director, id, "the wrong vial")
+    await sweep(lab.database, lab.organization_id)
+
+
+async def items(at: ControlBench) -> dict[str, str]:
+    """Of each specimen that is or was on a list what is said of it."""
+    rows = await at.lab.owner.fetch(
+        """select v.specimen_as_sent, max(i.state) as state from lab.qc_lookback_item i
+           join lab.result_version v on v.id = i.result_version_id group by 1 order by 1"""
+    )
+    return {row["specimen_as_sent"]: row["state"] for row in rows}
+
+
+async def lists(at: ControlBench) -> list[tuple[float | None, float | None, str]]:
+    """From when and up to when each goes, in minutes before now, and whether it is open."""
+    rows = await at.lab.owner.fetch("select from_at, to_at, state from lab.qc_lookback order by from_at, id")
+    return [
+        (*((at.now - each) / timedelta(minutes=1) if each else None for each in (row["from_at"], row["to_at"])),
+         row["state"])
+        for row in rows
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["a person", "the map"])
+@pytest.mark.parametrize("before", [None, 26 * 60, 60])
+async def test_what_only_an_excluded_control_vouched_for_is_looked_back_at(
+    database_url: str, how: str, before: int | None
+) -> None:
+    """It was of the wrong vial, or of another test: what had been released behind it was on no list. Where another one
+    vouches still (of an hour before) there is nothing to be looked at."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        lot = await at.lot(1, "QC1")
+        await at.target(lot, "140", "1", "mmol/L", "NA")
+        if before is not None:
+            await sodium(at, "QC1", before)
+            if how == "the map":  # it came by another analyzer's code
+                await lab.owner.execute("update lab.qc_result set code = 'Na+'")
+        wrong = await sodium(at, "QC1", 40)
+        await released(people, "S1", 30)
+        assert await people.said() == {"S1": ("final", "")}
+        if how == "a person":
+            await exclude(at, wrong)
+        else:
+            await mapped(lab, Target("CL", "mmol/L"), code="2951-2")
+        listed = before != 60
+        assert await items(at) == ({"S1": "waiting"} if listed else {})
+        since = before - DAY if before else 40
+        assert await lists(at) == ([(since, None, "open")] if listed else [])
+        await exclude(at, wrong, back=True)  # it was the right one after all
+        assert await items(at) == ({"S1": "stands"} if listed else {})
+        assert {state for *_, state in await lists(at)} == ({"closed"} if listed else set())
+        await exclude(at, wrong)
+        assert await items(at) == ({"S1": "waiting"} if listed else {})
+
+
+async def test_what_vouched_for_nothing_hid_nothing(database_url: str) -> None:
+    """The run was whole without it: what had waited for that run is as good as it was."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        for level in (1, 2):
+            await at.target(await at.lot(level, f"QC{level}"), "140", "1", "mmol/L", "NA")
+            await sodium(at, f"QC{level}", 26 * 60 - level)
+        await released(people, "S1", 100)
+        assert await people.said() == {"S1": ("registered", "qc_expired")}
+        twice = await sodium(at, "QC1", 50)
+        await sodium(at, "QC1", 45)
+        await sodium(at, "QC2", 40)
+        assert await people.said() == {"S1": ("final", "")}
+        await exclude(at, twice)
+        assert await lists(at) == []
+
+
+async def test_of_several_that_are_excluded_one_counts_again(database_url: str) -> None:
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        lot = await at.lot(1, "QC1")
+        await at.target(lot, "140", "1", "mmol/L", "NA")
+        first = await sodium(at, "QC1", 49 * 60)
+        await released(people, "S1", 48 * 60)
+        second = await sodium(at, "QC1", 23 * 60)
+        await released(people, "S2", 22 * 60)
+        await exclude(at, first)
+        await exclude(at, second)
+        assert await items(at) == {"S1": "waiting", "S2": "waiting"}
+        await exclude(at, first, back=True)
+        assert await items(at) == {"S1": "stands", "S2": "waiting"}
+        assert (25 * 60, None, "open") in await lists(at)
+        await sodium(at, "QC1", 10)
+        assert (25 * 60, 10, "open") in await lists(at)
+        await exclude(at, second, back=True)
+        assert await items(at) == {"S1": "stands", "S2": "stands"}
+        assert {state for *_, state in await lists(at)} == {"closed"}
