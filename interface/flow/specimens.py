@@ -277,6 +277,7 @@ async def reinstate(connection: Connection, actor: Actor, specimen_id: UUID, rea
     """It was rejected, or said to be used up, by mistake: it is received again, and so are its rejected items."""
     _may(actor)
     said = _reason(reason)
+    measured = await recalculation.lock_measured(connection, specimen_id)
     [one] = await _locked(connection, [specimen_id])
     if one.state not in SPECIMEN_BACK:
         raise IllegalStep(f"the specimen is {one.state}; only one that is rejected or exhausted is reinstated")
@@ -292,6 +293,8 @@ async def reinstate(connection: Connection, actor: Actor, specimen_id: UUID, rea
     for order_id in {item.order_id for item in back}:  # all else of it may have been cancelled meanwhile
         await order_changes.reopen_order(connection, order_id)
     await _note(connection, actor, one, "reinstate", SpecimenState.RECEIVED, reason=said)
+    # What is made of results that are released by now: of these nothing comes any more.
+    await recalculation.of_specimens(connection, actor, measured, "its specimen was reinstated", wanted=True)
     return await view(connection, specimen_id)
 
 

@@ -126,3 +126,20 @@ async def test_what_a_person_took_back_is_not_said_again_when_its_specimen_is_re
     await lab.send(sent("S-1", VALUES, control="C2", at="20260102040000"))
     await lab.settle()
     assert (await only(lab, "AGAP")).status is ResultStatus.CANCELLED
+
+
+async def test_so_it_is_where_what_it_is_made_of_was_released_before(lab: Laboratory) -> None:
+    """That stays when its specimen is rejected, and is not measured again: nothing came with which it would be."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await lab.order("S-1", *VALUES, "AGAP")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    gap = await only(lab, "AGAP")
+    assert gap.specimen_id is not None
+    specimen_id = gap.specimen_id
+    for code in VALUES:
+        await lab.release((await only(lab, code)).id)
+    await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
+    assert (await only(lab, "AGAP")).status is ResultStatus.CANCELLED
+    await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", ResultStatus.PRELIMINARY)
