@@ -146,9 +146,12 @@ class _Reader:
             self.fault(self.at(segment, field), DATA_TYPE, "not a time with its hour; it was left out", warning=True)
         return found
 
-    def identifiers(self, segment: Segment, field: int) -> tuple[IdentifierView, ...]:
-        """CX: number (1), assigning authority (4), type (5). One without an authority is nobody's."""
+    def identifiers(self, segment: Segment, field: int, on: str = "") -> tuple[IdentifierView, ...]:
+        """CX: number (1), assigning authority (4), type (5), last day of its validity (8). One without an authority
+        is nobody's. What is valid no more `on` this day may be another's, and is left out where there is another."""
         found: dict[tuple[str, str], IdentifierView] = {}
+        ended: dict[tuple[str, str], IdentifierView] = {}
+        places: list[str] = []
         for repeat in self._each(segment, field):
             value = segment.value(field, 1, repeat).strip()
             if not value:
@@ -159,8 +162,13 @@ class _Reader:
                 self.fault(self.at(segment, field, repeat, 4), REQUIRED_MISSING, text)
                 continue
             view = IdentifierView(authority, value, segment.value(field, 5, repeat).strip())
-            found.setdefault((authority, value), view)
-        return tuple(found.values())
+            until = segment.value(field, 8, repeat).strip()[:8]
+            over = len(until) == 8 and until.isdecimal() and until < on
+            (ended if over else found).setdefault((authority, value), view)
+            places += [self.at(segment, field, repeat, 8)] if over else []
+        for place in places if found else ():
+            self.fault(place, DATA_TYPE, "the number is valid no more; it was left out", warning=True)
+        return tuple((found or ended).values())
 
     def requester(self, orc: Segment | None, obr: Segment | None) -> Requester:
         """XCN of ORC-12, else OBR-16: number, family, given, second names, assigning authority (9)."""
@@ -180,7 +188,7 @@ class _Reader:
         cleared: set[str] = set()
         born, born_at = self._birth(pid, cleared)
         family, given = self._name(pid)
-        numbers = self.identifiers(pid, 3 if pid.field(3) else 2)
+        numbers = self.identifiers(pid, 3 if pid.field(3) else 2, self._message.header.value(7).strip()[:8])
         if not numbers and not any(fault.code == REQUIRED_MISSING for fault in self.faults):
             self.fault(self.at(pid, 3), REQUIRED_MISSING, "the patient has no number")
         return Person(self.at(pid), numbers, family, given, born, born_at, self._sex(pid), frozenset(cleared))

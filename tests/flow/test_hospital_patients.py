@@ -508,3 +508,21 @@ async def test_nor_does_a_merge_of_before_that_is_told_once_more_turn_a_later_on
     assert (await merge(his, "P-9", "P-8")).code == "AA"
     assert (await his.send(first)).code == "AA"
     assert (await his.adt("A08", pid("P-9", "MODEL^MARIA"))).errors == [], "a resend is not the hospital's last word"
+
+
+async def test_a_number_that_is_the_patients_no_more_leads_nobody_to_them(his: Hospital) -> None:
+    """CX-8 is the last day on which a number is valid (HL7 v2.5.1 2.A.14.8): whoever was given it since became the one
+    who had it before, with another name, birth date and sex on all of their results."""
+    both = pid("P-2").replace("HOSP^MR", "HOSP^MR~P-1^^^HOSP^MR^^20200101^20251231")
+    said = await his.adt("A08", both)
+    assert (said.code, said.errors) == ("AA", [("PID^1^3^2^8", "102", "W")])
+    await his.oml(*order("1", "K", barcode="B-1"), pid=both)
+    assert (await his.adt("A01", pid("P-1", "MODEL^OTTO", "19310101", "M"))).code == "AA"
+    first, second = await known(his)
+    assert [[each.value for each in one.identifiers] for one in (first, second)] == [["P-2"], ["P-1"]]
+    assert (first.given, second.given) == ("MARIA", "OTTO")
+    alone = pid("P-3").replace("HOSP^MR", "HOSP^MR^^20200101^20251231")
+    assert (await his.adt("A01", alone)).code == "AA", "whoever has no other number is still known by this one"
+    today = pid("P-4").replace("HOSP^MR", "HOSP^MR~P-5^^^HOSP^MR^^20200101^20260105")
+    assert (await his.adt("A01", today)).errors == []
+    assert [each.value for each in (await known(his))[-1].identifiers] == ["P-4", "P-5"]
