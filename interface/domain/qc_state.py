@@ -120,6 +120,11 @@ class Measured:
     def control(self) -> Control:
         return self.level, self.lot
 
+    @property
+    def expired(self) -> bool:
+        """Whether its lot had expired when it was measured, by what is said of that now."""
+        return self.usable_until is not None and self.at >= self.usable_until
+
     def shows(self, control: Control) -> bool:
         """Whether it says of a control that it is acceptable: it is that, or stands in its place."""
         level, lot = control

@@ -189,7 +189,8 @@ async def _look_at(
     actions = await rows.actions_of(connection, stream, min(one.known_at for one in points))
     if wrong is None:
         begin = next(one.at for one in points if one.id == str(since))
-        wrong = {one.id for one in points if one.excluded and one.at >= begin and passed(one)}
+        wrong = {one.id for one in points if (one.excluded or one.expired) and one.at >= begin and passed(one)}
+    points = [replace(one, excluded=True) if one.id in wrong else one for one in points]
     found, now = unvouched(points, actions, plan, wrong), datetime.now(UTC)
     for one in found:
         if one.since < now:
@@ -258,7 +259,7 @@ async def _list(
             failure.good_at, anew=anew,
         )  # fmt: skip
         await _ask_again(connection, actor, stream, failure, points, point_id, whole=anew or ended is not None)
-    elif made.ok_at is not None:
+    elif made.ok_at is not None and (made.ok_until is None or made.ok_at < made.ok_until):
         await lists.bound_unvouched(connection, stream, made.ok_at)
     for one in _ended_otherwise(before, made, points, point_id):
         assert one.good_at is not None  # noqa: S101 - it ended

@@ -24,6 +24,7 @@ from interface.store import audit
 from interface.store import qc_lots as rows
 from interface.store.db import Connection
 from interface.store.ids import uuid7
+from interface.store.qc_gate import expired_points
 from interface.store.worksheets import analyzer_id as find_analyzer
 from interface.store.worksheets import test_id as find_test
 
@@ -223,7 +224,13 @@ async def _write_lot(connection: Connection, actor: Actor, known: LotView, new: 
     await record_change(connection, actor, "qc_lot", new.id, new.name, reason, known, new)
     if until(new) != until(known):  # what vouched may do so no more, or again; and which levels are wanted
         for stream in await rows.streams_with(connection, new.id):
-            await qc_gate.refresh(connection, actor, stream, f"lot {new.name} can be used until {until(new)}")
+            wrong, why = await expired_points(connection, stream, new.id), f"lot {new.name} had expired"
+            said = f"lot {new.name} can be used until {until(new)}"
+            await qc_gate.refresh(connection, actor, stream, said, wrong[0] if wrong else None)
+            if wrong:
+                await qc_gate.look_at_unvouched(connection, actor, stream, wrong, why)
+            else:
+                await qc_gate.look_no_more(connection, actor, stream, why)
     return await lot_of(connection, new.id)
 
 

@@ -193,6 +193,20 @@ async def wrong_points(connection: Connection, stream: Stream, target_id: UUID) 
     return [row["qc_result_id"] for row in rows]
 
 
+async def expired_points(connection: Connection, stream: Stream, lot_id: UUID) -> list[UUID]:
+    """The points of a stream that passed and are of a lot which, as is known by now, had expired by then, oldest
+    first."""
+    rows = await connection.fetch(
+        """select p.qc_result_id from lab.qc_point p join lab.qc_lot l on l.id = p.lot_id
+           where p.analyzer_id = $1 and p.test_id = $2 and p.module = $3 and l.id = $4 and p.excluded_at is null
+             and p.verdict in ('accept', 'warn')
+             and p.measured_at >= (l.expires_on + 1)::timestamp at time zone 'UTC'
+           order by p.measured_at, p.qc_result_id""",
+        stream.analyzer_id, stream.test_id, stream.module, lot_id,
+    )  # fmt: skip
+    return [row["qc_result_id"] for row in rows]
+
+
 async def older(connection: Connection, stream: Stream, than: datetime) -> bool:
     """Whether a stream has a point from before a time."""
     found: bool = await connection.fetchval(

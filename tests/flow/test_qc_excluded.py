@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from interface.domain.mapping import Target
-from interface.flow import qc_people
+from interface.flow import qc_lots, qc_people
+from interface.flow.qc_lots import LotChange
 from interface.flow.qc_sweep import sweep
 from tests.flow.control_bench import ControlBench, control_bench
 from tests.flow.controls import Bench, bench
@@ -127,3 +128,26 @@ async def test_of_several_that_are_excluded_one_counts_again(database_url: str) 
         await exclude(at, second, back=True)
         assert await items(at) == {"S1": "stands", "S2": "stands"}
         assert {state for *_, state in await lists(at)} == {"closed"}
+
+
+async def test_what_only_a_lot_vouched_for_that_had_expired_is_looked_back_at(database_url: str) -> None:
+    """The year of its expiry was mistyped: 42 CFR 493.1252(d) lets nobody use it. Nobody was told of what had been
+    released behind it."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        lot = await at.lot(1, "QC1", expires_on=(at.now + timedelta(days=365)).date())
+        await at.target(lot, "140", "1", "mmol/L", "NA")
+        await sodium(at, "QC1", 40)
+        await released(people, "S1", 30)
+
+        async def expires(days: int) -> None:
+            async with lab.database.transaction(lab.organization_id) as connection:
+                change = LotChange(expires_on=(at.now + timedelta(days=days)).date())
+                await qc_lots.change_lot(connection, lab.director, lot.id, change, "the year was mistyped")
+            await sweep(lab.database, lab.organization_id)
+
+        await expires(-2)
+        assert (await items(at), await lists(at)) == ({"S1": "waiting"}, [(40, None, "open")])
+        await expires(300)
+        assert await items(at) == {"S1": "stands"}
+        assert [state for *_, state in await lists(at)] == ["closed"]
