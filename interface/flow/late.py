@@ -7,6 +7,7 @@ says what came late. A person lets the release stand by rejecting that change, o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from uuid import UUID
 
 from interface.domain import consistency, indices
 from interface.domain.autoverify import Autoverification
@@ -46,12 +47,14 @@ def _stands(one: KnownResult) -> bool:
     )
 
 
-def came(cases: Sequence[Case]) -> set[str]:
-    """The tests of which something new is known for certain: whose it is, and what was measured."""
+def came(cases: Sequence[Case], anew: Collection[UUID] = ()) -> set[str]:
+    """The tests of which something new is known for certain: whose it is, and what was measured. `anew`: results that
+    were measured out of control, as it seemed when they came."""
     return {
         case.decision.test.code
         for case in cases
-        if case.decision.test is not None and case.waited is None and case.reportable and not case.pending
+        if case.decision.test is not None and case.reportable and not case.pending
+        if case.waited is None or case.result_id in anew
         if MEASURED.issuperset(case.holds)
     }
 

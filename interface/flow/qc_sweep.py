@@ -34,6 +34,7 @@ from interface.flow.again import held_for_controls
 from interface.flow.around import add_neighbours_of, gate_beside, used_beside
 from interface.flow.cases import Decided, Rules
 from interface.flow.criticals import open_for
+from interface.flow.late import came, came_late
 from interface.flow.outcome import (
     Surroundings,
     beside_of,
@@ -256,8 +257,13 @@ async def _judged_anew(
         cases = held_for_controls(beside, waited, steps, rules, context)
         if cases:
             anew |= {case.result_id for case in cases}
-            decided.append(decide_beside(cases, beside, at, rules, context))
-            remember(decided[-1], beside, at)
+            made = decide_beside(cases, beside, at, rules, context)
+            # An index that was measured out of control said nothing of what was released when it came.
+            certain = came(made.cases, {one.id for one in free if HoldReason.QC_FAILED in one.held})
+            family = [at.locked.by_id[one] for one in specimen.family or (specimen.id,)]
+            made.cases += came_late(certain, made.cases, beside, family, rules, context)
+            decided.append(made)
+            remember(made, beside, at)
     by = By(ActorKind.RULE_SET, now.active_id, rule_set_id=now.active_id)
     versions = versions_of([case for one in decided for case in one.cases], by)
     await store.write_versions(connection, actor.organization_id, versions)

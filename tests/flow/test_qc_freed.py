@@ -5,14 +5,37 @@ from __future__ import annotations
 
 import pytest
 
+from interface.domain.model import HoldReason
 from interface.domain.qc_state import Plan
 from interface.flow import review
 from interface.flow.correction import NewValue
-from tests.flow.controls import IN_CONTROL, Bench, bench
+from tests.flow.controls import IN_CONTROL, REJECT, Bench, bench
 from tests.flow.laboratory import laboratory
 from tests.flow.rulebook import sent
 from tests.flow.test_deciding import by_code
-from tests.flow.test_late import FINAL
+from tests.flow.test_late import CHANGED, FINAL, INDEX, notices
+
+
+async def test_an_index_that_was_measured_out_of_control_says_so_once_it_stands(database_url: str) -> None:
+    """Potassium had been released before it came; of an index that is out of control nothing is known. Then the rules
+    released it, and nobody heard that the specimen was haemolysed."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, IN_CONTROL + INDEX.format(action="hold"))
+        await lab.order("S1", "K", "CREA")
+        for test in ("K", "CREA"):
+            await at.control(300, test=test)
+        await at.control(250, REJECT, test="CREA")
+        await at.send("S1", 200, K="4.1")
+        await at.send("S1", 190, CREA="3.2")
+        assert await at.said("K") == {"S1": ("final", "")}
+        assert await at.said("CREA") == {"S1": ("registered", "qc_failed")}
+        assert await notices(lab) == {}
+        await at.control(100, test="CREA")
+        await at.act(test="CREA")
+        found = await by_code(lab)
+        assert (found["CREA"].status, found["K"].status) == (FINAL, FINAL)
+        assert (await notices(lab))["K"][0] == {HoldReason.INTERFERENCE, CHANGED}
+
 
 NEEDS = '\n[[rule]]\nname = "with potassium"\ntests = ["NA"]\nrequire = [{ sibling_present = "K" }]\n'
 
