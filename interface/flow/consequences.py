@@ -28,7 +28,7 @@ from interface.flow.calculations import calculate_anew, left_over
 from interface.flow.cases import Beside, Case, Decided, Rules, Seen, facts_of, siblings_of
 from interface.flow.criticals import open_for
 from interface.flow.late import came_late
-from interface.flow.outcome import Surroundings, beside_of, effects_of, judged_of, known_of, remember
+from interface.flow.outcome import Added, Surroundings, beside_of, effects_of, judged_of, known_of, remember
 from interface.flow.rules import DEFAULT, rule_sets
 from interface.flow.version_making import By, versions_of
 from interface.store import audit
@@ -83,7 +83,7 @@ async def follow(connection: Connection, actor: Actor, result_ids: Collection[UU
     written: list[UUID] = []
     for name, several in decided.items():
         written += await write_calculated(
-            connection, actor, several, catalogue, in_force[name], why, apart_from=changed
+            connection, actor, several, catalogue, in_force[name], why, at.added, apart_from=changed
         )
     return written
 
@@ -128,14 +128,16 @@ async def write_calculated(
     catalogue: Catalogue,
     now: Autoverification,
     why: Mapping[str, str],
+    added: Added,
     apart_from: Collection[UUID] = (),
 ) -> list[UUID]:
-    """Write calculated results and what follows from them; returns their ids. `why`: for the audit; `apart_from`:
-    cases that are there for what they ask for, and are written already."""
+    """Write calculated results and what follows from them; returns their ids. `why`: for the audit; `added`: what was
+    ordered in the same transaction; `apart_from`: cases that are there for what they ask for, and are written
+    already."""
     by = By(actor.kind, actor.id, rule_set_id=now.active_id)
     versions = versions_of([case for one in decided for case in one.cases if case.result_id not in apart_from], by)
     await store.write_versions(connection, actor.organization_id, versions)
-    await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue)], now.active_id)
+    await store.write_effects(connection, actor.organization_id, [effects_of(decided, catalogue, added)], now.active_id)
     await open_for(connection, actor, judged_of(versions))
     again = {case.result_id for one in decided for case in one.cases if case.waited is not None}
     for action, of in (("calculate", False), ("judge_again", True)):

@@ -139,7 +139,7 @@ async def _anew(
     specimens, and a hospital that tells of one waits for the answer."""
     written: list[UUID] = []
     for now, several in (await _made(connection, at, specimen_ids, catalogue, only, of_person=not wanted)).values():
-        written += await write_calculated(connection, actor, several, catalogue, now, why)
+        written += await write_calculated(connection, actor, several, catalogue, now, why, at.added)
     return written
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
+from interface.domain.views import ResultView
 from interface.flow import review
 from interface.flow.order_changes import cancel
 from interface.flow.replay import replay
+from interface.flow.review_many import many
 from interface.flow.specimens import aliquot
+from interface.store.db import Connection
 from tests.flow.laboratory import COLLECTED, Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
 from tests.flow.test_deciding import items
 from tests.flow.test_recalculated import do
+from tests.flow.test_rules_by_link import name_rules
 
 REFLEX = """
 [[reflex]]
@@ -147,3 +152,39 @@ async def test_what_one_rule_had_added_before_is_still_ordered_for_another(datab
         await lab.send(sent("S-1", {"K": "4.2", "CREA": "3.0"}, control="C2"))
         await lab.settle()
         assert await ordered(lab) == [("MG", "cancelled"), ("MG", "received")]
+
+
+async def test_what_the_rules_of_two_links_add_to_a_tube_and_its_aliquot_is_ordered_once(database_url: str) -> None:
+    """Both wait, and are released together: each by the rules of its link."""
+    doubted = "".join(
+        f'[[range]]\ntest = "{test}"\nkind = "absurd"\nlow = "5"\nunit = "{unit}"\n'
+        for test, unit in (("K", "mmol/L"), ("CREA", "mg/dL"))
+    )
+    text = RULES + SEVERAL + doubted
+    async with laboratory(database_url) as lab:
+        await put_in_force(lab, text)
+        other = text.replace('name = "default"', 'name = "pediatrics"')
+        for name in ("one", "another", "of creatinine"):
+            other = other.replace(f'name = "{name}"', f'name = "{name} in children"')
+        await put_in_force(lab, other)
+        tube = (await lab.order("S-1", "K", "CREA")).items[0].specimen_id
+        assert tube is not None
+        await do(lab, lambda at: aliquot(at, lab.director, tube, barcode="S-1-1"))
+        await lab.send(sent("S-1", {"K": "4.0"}))
+        await lab.settle()
+        name_rules(lab, "pediatrics")
+        await lab.send(sent("S-1-1", {"CREA": "3.0"}, control="C2"))
+        await lab.settle()
+        found = await lab.results()
+        assert [one.held for one in found] == [(HoldReason.IMPLAUSIBLE,)] * 2
+
+        async def together(connection: Connection) -> None:
+            async def step(result_id: UUID, version: int | None) -> ResultView:
+                return await review.release(
+                    connection, lab.director, result_id, "seen", version, accept_hold=True, follow=False
+                )
+
+            await many(connection, lab.director, [(one.id, None) for one in found], step, all_or_none=True)
+
+        await do(lab, together)
+        assert await ordered(lab) == [("MG", "received")]
