@@ -167,7 +167,9 @@ def case_of(
     if test is None or item is None or not specimen.available:
         return None
     of = DecisionContext(context.catalogue, received_at=known.created_at, analyzer=waited.analyzer)
-    decision = decide_value(test, known.value, known.unit, specimen, item, of, came, waited.observed.method)
+    # As it was reported: to round what was rounded is to say another value, where the test has fewer decimals now.
+    as_reported = replace(test, decimals=None)
+    decision = decide_value(as_reported, known.value, known.unit, specimen, item, of, came, waited.observed.method)
     if decision.holds:
         return None
     names = [step.step for step in waited.steps]
@@ -177,7 +179,7 @@ def case_of(
         else []
     )
     judged = [step for step in decision.steps if step.step in _JUDGED]
-    decision = replace(decision, steps=(*first, came, *judged), map_revision=waited.map_revision)
+    decision = replace(decision, test=test, steps=(*first, came, *judged), map_revision=waited.map_revision)
     sent = ObservedSpecimen(specimen_id=waited.specimen_as_sent)
     case = Case(waited.natural_key, decision, Origin.ANALYZER, waited.observed, sent, waited=waited)
     case.measured_at = waited.measured_at

@@ -7,11 +7,12 @@ import pytest
 
 from interface.domain.model import HoldReason
 from interface.domain.qc_state import Plan
-from interface.flow import review
+from interface.flow import catalogue, review
 from interface.flow.correction import NewValue
+from interface.store import rules as store
 from tests.flow.controls import IN_CONTROL, REJECT, Bench, bench
-from tests.flow.laboratory import laboratory
-from tests.flow.rulebook import sent
+from tests.flow.laboratory import Laboratory, laboratory
+from tests.flow.rulebook import proved, sent
 from tests.flow.test_deciding import by_code
 from tests.flow.test_late import CHANGED, FINAL, INDEX, notices
 
@@ -35,6 +36,32 @@ async def test_an_index_that_was_measured_out_of_control_says_so_once_it_stands(
         found = await by_code(lab)
         assert (found["CREA"].status, found["K"].status) == (FINAL, FINAL)
         assert (await notices(lab))["K"][0] == {HoldReason.INTERFERENCE, CHANGED}
+
+
+async def decimals(lab: Laboratory, number: int) -> None:
+    async with lab.database.transaction(lab.organization_id) as connection:
+        change = catalogue.TestChange(decimals=number)
+        await catalogue.set_test(connection, lab.director, "K", change, "as the method does")
+
+
+async def test_what_was_rounded_is_not_rounded_once_more(database_url: str) -> None:
+    """Its test has fewer decimals now: 4.449 was reported as 4.45, and became 4.5."""
+    async with laboratory(database_url) as lab:
+        await decimals(lab, 2)
+        at = await bench(lab)
+        await at.plan(Plan(interval_minutes=60))
+        await lab.order("S1", "K")
+        await at.control(300, test="K")
+        await at.send("S1", 100, K="4.449")
+        assert await at.said("K") == {"S1": ("registered", "qc_expired")}
+        await decimals(lab, 1)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            revision = await store.find_revision(connection, "default")
+            assert revision is not None
+            await proved(connection, lab.director, revision, IN_CONTROL)
+        await at.control(20, test="K")
+        found = (await by_code(lab))["K"]
+        assert (found.status, found.value) == (FINAL, "4.45")
 
 
 NEEDS = '\n[[rule]]\nname = "with potassium"\ntests = ["NA"]\nrequire = [{ sibling_present = "K" }]\n'
