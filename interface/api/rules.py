@@ -16,7 +16,7 @@ from interface.domain.permissions import Permission
 from interface.domain.rule_cases import WrittenCase, parse_cases
 from interface.domain.rule_files import RuleFileError
 from interface.errors import ApiError
-from interface.flow import rule_proof
+from interface.flow import recalculation, rule_proof
 from interface.flow import rules as flow
 from interface.store import rules as store
 
@@ -162,8 +162,11 @@ async def _reason(request: web.Request) -> str:
 async def activate(request: web.Request) -> web.StreamResponse:
     """`{reason}`. Refused without a validation of exactly this revision."""
     reason, actor = await _reason(request), actor_of(request)
-    async with services(request).database.transaction(actor.organization_id) as connection:
-        return json_response(_revision(await flow.activate(connection, actor, *_named(request), reason)))
+    database, named = services(request).database, _named(request)
+    async with database.transaction(actor.organization_id) as connection:
+        made = await flow.activate(connection, actor, *named, reason)
+    await recalculation.put_in_force(database, actor, made.name)
+    return json_response(_revision(made))
 
 
 async def deactivate(request: web.Request) -> web.StreamResponse:

@@ -86,14 +86,20 @@ def activate(
     context: Context, version: str, organization: str | None, username: str | None, as_json: bool, reason: str
 ) -> None:
     """Put a revision in force, in place of the one that is. It must have been validated, exactly as it is."""
-    from interface.flow import rules
+    made = asyncio.run(_activated(context.settings, organization, username, *_exactly(version), reason))
+    _say(made, as_json, "in force")
 
-    name, revision = _exactly(version)
 
-    async def change(connection: Connection, at: Desk) -> Revision:
-        return await rules.activate(connection, at.actor, name, revision, reason)
+async def _activated(
+    settings: Settings, organization: str | None, username: str | None, name: str, revision: int, reason: str
+) -> Revision:
+    from interface.flow import recalculation, rules
 
-    _say(asyncio.run(_change(context.settings, organization, username, change)), as_json, "in force")
+    async with desk(settings, organization, username, named=True) as at:
+        async with at.transaction() as connection:
+            made = await rules.activate(connection, at.actor, name, revision, reason)
+        await recalculation.put_in_force(at.database, at.actor, name)
+    return made
 
 
 @click.command("deactivate", epilog=ENVIRONMENT)

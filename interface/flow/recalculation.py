@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
+
+import structlog
 
 from interface.domain.autoverify import Autoverification
 from interface.domain.calculated import AGE, SEX
@@ -23,7 +26,7 @@ from interface.domain.review import Refusal, ReviewError, same_version
 from interface.domain.rule_set import RuleSet
 from interface.domain.runs import GONE
 from interface.domain.views import Actor, Audience, ResultView
-from interface.errors import StoreUnavailable
+from interface.errors import StoreError, StoreUnavailable
 from interface.flow.actors import may
 from interface.flow.around import add_neighbours_of
 from interface.flow.calculations import calculate_anew, left_over, made_of_the_same
@@ -35,10 +38,14 @@ from interface.store import audit, lab, lab_changes
 from interface.store import calculated as rows
 from interface.store import surroundings as around
 from interface.store.catalogues import read_catalogue
-from interface.store.db import Connection
+from interface.store.db import Connection, Database
 from interface.store.people import persons
 from interface.store.rules import last_rules, rules_of_each
 from interface.store.surroundings import KnownResult
+
+log = structlog.get_logger(__name__)
+
+SPECIMENS = 50  # in one transaction
 
 
 async def lock(connection: Connection, patient_ids: Iterable[UUID]) -> list[UUID]:
@@ -73,6 +80,26 @@ async def of_specimens(
     at = Surroundings(await around.lock(connection, (), sorted(specimen_ids)))
     catalogue = await read_catalogue(connection, actor.organization_id, "", None)
     return await _anew(connection, actor, at, sorted(specimen_ids), catalogue, {"because": why}, wanted=wanted)
+
+
+async def put_in_force(database: Database, actor: Actor, name: str) -> None:
+    """Calculate what was ordered, and measured, before the rule that calculates it was put in force: nothing comes that
+    would. For who has committed that; of what fails here a fault of ours must not be said of it."""
+    try:
+        async with database.organization(actor.organization_id) as connection:
+            catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+            rule_set = Rules(await rule_sets().current(connection, catalogue.tests, name)).rule_set
+            waiting = await rows.waiting_for(connection, {rule.target for rule in rule_set.calculations})
+        for begin in range(0, len(waiting), SPECIMENS):
+            async with database.transaction(actor.organization_id) as connection:
+                at = Surroundings(await around.lock(connection, (), waiting[begin : begin + SPECIMENS]))
+                catalogue = await read_catalogue(connection, actor.organization_id, "", None)
+                why = {"because": f"{rule_set.version} was put in force"}
+                await _anew(connection, actor, at, waiting[begin : begin + SPECIMENS], catalogue, why, ordered=True)
+    except StoreError as error:
+        log.warning("not calculated", action="rules.calculate", error=error.slug)
+    except Exception as error:
+        log.error("not calculated", action="rules.calculate", exc_info=error)
 
 
 async def recalculate(connection: Connection, actor: Actor, result_id: UUID, version: int | None = None) -> ResultView:
@@ -134,11 +161,16 @@ async def _anew(
     why: dict[str, str],
     only: KnownResult | None = None,
     wanted: bool = False,
+    *,
+    ordered: bool = False,
 ) -> list[UUID]:
     """All that is read is read before anything is calculated, and then all is written: a person may have hundreds of
     specimens, and a hospital that tells of one waits for the answer."""
     written: list[UUID] = []
-    for now, several in (await _made(connection, at, specimen_ids, catalogue, only, of_person=not wanted)).values():
+    made = await _made(
+        connection, at, specimen_ids, catalogue, only, of_person=not wanted and not ordered, ordered=ordered
+    )
+    for now, several in made.values():
         written += await write_calculated(connection, actor, several, catalogue, now, why, at.added)
     return written
 
@@ -151,18 +183,18 @@ async def _made(
     only: KnownResult | None,
     *,
     of_person: bool = True,
+    ordered: bool = False,
 ) -> dict[UUID | None, tuple[Autoverification, list[Decided]]]:
-    """What is to be written, by the rule set that decided about it. Raises ReviewError where no rule calculates
-    `only`."""
+    """What is to be written, by the rule set that decided about it. `ordered`: of what has no result alone. Raises
+    ReviewError where no rule calculates `only`."""
     specimens = [at.locked.by_id[str(id)] for id in specimen_ids]
     wanted: list[tuple[SpecimenFacts, Autoverification, frozenset[str]]] = []
     for now, of in (await _in_force(connection, at, specimens, catalogue)).values():
         rule_set = Rules(now).rule_set
         if only is not None and only.test not in {rule.target for rule in rule_set.calculations}:
             raise ReviewError(Refusal.CONFLICT, "no rule in force calculates it: correct it, or reject it")
-        tests = {
-            one.id: frozenset({only.test} if only else _wanted(one, at, rule_set, catalogue, of_person)) for one in of
-        }
+        wanted_of = _ordered if ordered else partial(_wanted, of_person=of_person)
+        tests = {one.id: frozenset({only.test} if only else wanted_of(one, at, rule_set, catalogue)) for one in of}
         await add_neighbours_of(
             connection, at, [(one, test) for one in of for test in sorted(tests[one.id])], catalogue, now
         )
@@ -201,8 +233,13 @@ def _wanted(
     """Of what is released only what is made of the person itself: another formula since then is no reason to change
     it. What is not released may have other limits as well, and what has no result may have been ordered just now."""
     known = known_of(specimen.family, at)
-    missing = {one.test_id for one in specimen.items} - {one.test_id for one in known}
-    new = {test.code for test in map(catalogue.tests.get, missing) if test is not None}
     of_persons = {rule.target for rule in rule_set.calculations if of_person and rule.formula.of_persons}
     waits = {one.test for one in known if one.origin is Origin.CALCULATION and one.status not in RELEASED}
-    return of_persons | waits | (new & {rule.target for rule in rule_set.calculations})
+    return of_persons | waits | _ordered(specimen, at, rule_set, catalogue)
+
+
+def _ordered(specimen: SpecimenFacts, at: Surroundings, rule_set: RuleSet, catalogue: Catalogue) -> set[str]:
+    """What is ordered, can be calculated, and has no result."""
+    missing = {one.test_id for one in specimen.items} - {one.test_id for one in known_of(specimen.family, at)}
+    new = {test.code for test in map(catalogue.tests.get, missing) if test is not None}
+    return new & {rule.target for rule in rule_set.calculations}

@@ -26,6 +26,23 @@ async def specimens_of(connection: Connection, patient_ids: Iterable[UUID]) -> s
     return {row["specimen_id"] for row in await connection.fetch(_OF_PERSONS, list(patient_ids))}
 
 
+_ORDERED = """
+SELECT DISTINCT i.specimen_id FROM lab.lab_order o JOIN lab.order_item i ON i.order_id = o.id
+JOIN lab.test t ON t.id = i.test_id
+WHERE o.waiting AND t.code = ANY($1) AND i.status IN ('requested', 'collected', 'received', 'in_progress')
+  AND i.specimen_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM lab.result r WHERE r.order_id = o.id AND r.order_item_id = i.id)
+  AND (EXISTS (SELECT FROM lab.result r WHERE r.specimen_id = i.specimen_id)
+       OR EXISTS (SELECT FROM lab.result r WHERE r.order_id = o.id))
+ORDER BY i.specimen_id
+"""
+
+
+async def waiting_for(connection: Connection, tests: Iterable[str]) -> list[UUID]:
+    """The specimens that were measured and wait for a first result of one of these tests."""
+    return [row["specimen_id"] for row in await connection.fetch(_ORDERED, list(tests))]
+
+
 _MEASURED = """
 WITH RECURSIVE up (id, parent_id) AS (
     SELECT id, parent_id FROM lab.specimen WHERE id = $1

@@ -9,11 +9,11 @@ import pytest
 
 from interface.domain.model import ResultStatus
 from interface.domain.specimens import RejectReason
-from interface.flow import order_changes, results, review, specimens
+from interface.flow import order_changes, recalculation, results, review, specimens
 from tests.flow.hospital_use import Hospital, link_of, order
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
-from tests.flow.test_recalculated import do, only
+from tests.flow.test_recalculated import WITH_EGFR, do, only
 from tests.flow.test_two_links import Gate, waits_for_a_lock
 
 FINAL = ResultStatus.FINAL
@@ -143,3 +143,44 @@ async def test_so_it_is_where_what_it_is_made_of_was_released_before(lab: Labora
     assert (await only(lab, "AGAP")).status is ResultStatus.CANCELLED
     await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
     assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", ResultStatus.PRELIMINARY)
+
+
+GAP = """
+[[calculation]]
+test = "AGAP"
+formula = "anion_gap"
+inputs = { sodium = ["NA"], chloride = ["CL"], bicarbonate = ["HCO3"] }
+"""
+
+
+async def test_so_is_what_was_ordered_and_measured_before_its_rule_was_put_in_force(lab: Laboratory) -> None:
+    """Nothing came any more that would have had it calculated."""
+    await put_in_force(lab, RULES.replace(GAP, ""))
+    for barcode, tests in (("S-1", [*VALUES, "AGAP"]), ("S-2", [*VALUES]), ("S-3", ["AGAP"])):
+        await lab.order(barcode, *tests)
+    for number, barcode in enumerate(("S-1", "S-2"), 1):
+        await lab.send(sent(barcode, VALUES, control=f"C{number}"))
+    await lab.settle()
+    assert "AGAP" not in {view.test_code for view in await lab.results()}
+    await put_in_force(lab)
+    await recalculation.put_in_force(lab.database, lab.director, "default")
+    gap = await only(lab, "AGAP")
+    assert (gap.barcode, gap.value, gap.status) == ("S-1", "16.0", FINAL)
+    await recalculation.put_in_force(lab.database, lab.director, "default")
+    assert (await only(lab, "AGAP")).version == gap.version
+
+
+async def test_what_is_released_is_not_calculated_anew_by_it(lab: Laboratory) -> None:
+    """Another formula is no reason to change it, also where something else of its specimen waits."""
+    await put_in_force(lab, WITH_EGFR.replace(GAP, ""))
+    await lab.order("S-1", *VALUES, "CREA", "AGAP", "EGFR_2021")
+    await lab.send(sent("S-1", VALUES | {"CREA": "1.1"}))
+    await lab.settle()
+    before = await only(lab)
+    assert before.status is FINAL
+    await lab.owner.execute("update lab.patient set sex = 'male'")  # as another formula would have it
+    await put_in_force(lab, WITH_EGFR)
+    await recalculation.put_in_force(lab.database, lab.director, "default")
+    assert (await only(lab, "AGAP")).status is FINAL
+    assert (await only(lab)).version == before.version
+    assert await lab.owner.fetchval("select count(*) from lab.result where pending_version_id is not null") == 0
