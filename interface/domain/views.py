@@ -199,6 +199,7 @@ class OrderItemView:
     barcode: str = ""
     time_point_min: int | None = None
     reason: str = ""  # why it was cancelled or rejected
+    placers: tuple[IdentifierView, ...] | None = None  # the numbers by which it is known; None: its order's
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from interface.domain.views import (
 )
 from interface.store.db import Connection
 from interface.store.lab import results_as_read
+from interface.store.placing import known_by
 
 _KEPT = """
 select record_id, version, updated_at, body from lab.record_version
@@ -296,4 +297,5 @@ def _items(rows: Iterable[dict[str, Any]]) -> Iterable[OrderItemView]:
             status=status,
             specimen_id=_id(row["specimen_id"]),
             reason=row["reason"] if ended else "",
+            placers=known_by(row.get("placers")),
         )

@@ -48,6 +48,7 @@ from interface.store.as_sent import results_called
 from interface.store.db import Connection
 from interface.store.explanations import SENT_COLUMNS, as_sent, read_steps
 from interface.store.patients import of_persons
+from interface.store.placing import known_by
 from interface.store.query import FIRST_PAGE, Query
 from interface.store.query import Cursor as Cursor
 from interface.store.query import Page as Page
@@ -408,7 +409,8 @@ select o.id, o.version, o.updated_at, o.number, o.placer_number, o.placer_author
            where n.practitioner_id = q.id and n.ended_at is null) as requester_identifier,
        o.stamp, i.id as item_id, s.time_point_min, t.code as test_code, t.name as test_name, t.loinc,
        case when i.status in ('cancelled', 'rejected') then i.reason else '' end as item_reason,
-       {item_status} as item_status, i.specimen_id, s.barcode
+       {item_status} as item_status, i.specimen_id, s.barcode,
+       lab.known_by(i.id, i.status, o.placer_number, o.placer_authority) as placers
 from page o
 left join lab.order_item i on i.order_id = o.id
 left join lab.test t on t.id = i.test_id
@@ -534,6 +536,7 @@ def _item(row: Record) -> OrderItemView:
         barcode=row["barcode"] or "",
         time_point_min=row["time_point_min"],
         reason=row["item_reason"],
+        placers=known_by(row["placers"]),
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from interface.domain.model import ItemStatus
+from interface.domain.views import IdentifierView
 from interface.store.db import Connection
 from interface.store.ids import uuid7
 
@@ -158,6 +159,21 @@ async def insert(
     return placed_id
 
 
+def known_by(said: Sequence[Sequence[str]] | None) -> tuple[IdentifierView, ...] | None:
+    """What `lab.known_by` says."""
+    return None if said is None else tuple(IdentifierView(authority, value) for authority, value in said)
+
+
+# What a number comes to stand for, or stands for no more, says so: its order is another version, unless it became one
+# in this transaction. Several are locked in the order of their ids, as everybody does.
+_SAID_ANEW = """
+with o as (
+    select id from lab.lab_order where updated_at <> now() and id in (
+        select i.order_id from lab.order_item i where i.id = any($1::uuid[])) order by id for update)
+update lab.lab_order set version = version + 1, updated_at = now() from o where lab_order.id = o.id
+"""
+
+
 async def stand_for(
     connection: Connection,
     organization_id: UUID,
@@ -184,6 +200,7 @@ async def stand_for(
               and exists (select from lab.report r where r.order_id = o.id)""",
         organization_id, ids,
     )  # fmt: skip
+    await connection.execute(_SAID_ANEW, ids)
 
 
 async def nobodys(connection: Connection, specimen_ids: Iterable[UUID], test_ids: Iterable[UUID]) -> frozenset[UUID]:
@@ -253,6 +270,7 @@ async def drop(connection: Connection, placed_id: UUID, item_ids: Sequence[UUID]
         placed_id,
         list(item_ids),
     )
+    await connection.execute(_SAID_ANEW, list(item_ids))
 
 
 async def say(
@@ -288,6 +306,7 @@ async def end(connection: Connection, placed_id: UUID, message: bytes | None) ->
         placed_id,
         message,
     )
+    await connection.execute(_SAID_ANEW, (await items_of(connection, [placed_id])).get(placed_id, []))
 
 
 async def items(connection: Connection, placed_id: UUID) -> list[PlacedItem]:

@@ -1,14 +1,17 @@
-"""Requests of one requisition with numbers of their own (in HL7: ORC-4 and ORC-2), and what is taken back by them."""
+"""Requests with numbers of their own (in HL7: ORC-2, beside the ORC-4 of a requisition), and what is done by them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
 
 from interface.domain.views import Actor, ActorKind, Audience
-from interface.flow.placing import cancel
+from interface.flow.orders import NewSpecimen
+from interface.flow.placing import Batch, PlacedTube, Placing, cancel, place
 from interface.store import lab, lab_changes, placing
 from interface.store.placing import PlacerNumber
 from tests.api.bench import Bench, Laboratory
@@ -91,3 +94,76 @@ async def test_the_laboratorys_own_view_of_it_is_as_before(bench: Bench, laborat
         known = await placing.find(connection, GROUP)
         assert known is not None and known.order_id == order.id
         assert [one.test_code for one in await placing.items(connection, known.id)] == ["HGB", "WBC"]
+
+
+# ---- what each is known by ------------------------------------------------------------------------------------------
+
+
+async def numbers_of(bench: Bench, token: str, location: str) -> list[str]:
+    """The placers' numbers by which a request is known."""
+    shown = (await bench.get(f"/fhir/{location}", token)).json
+    return [one["value"] for one in shown["identifier"] if one["type"]["coding"][0]["code"] == "PLAC"]
+
+
+async def found(bench: Bench, token: str, number: str) -> set[str]:
+    answer = await bench.get(f"/fhir/ServiceRequest?identifier={quote(number)}", token)
+    assert answer.status == 200, answer.body
+    return {f"ServiceRequest/{one['resource']['id']}" for one in answer.json.get("entry", [])}
+
+
+async def test_each_request_says_its_own_number_and_is_found_by_it(bench: Bench, token: str) -> None:
+    """By the number of one request all of the requisition were found, and none said which it was."""
+    _, first, other = await placed(bench, token, own("HGB", "R-1"), own("WBC", "R-2"))
+    assert await numbers_of(bench, token, first) == ["PL-1", "R-1"]
+    assert await numbers_of(bench, token, other) == ["PL-1", "R-2"]
+    assert await found(bench, token, "urn:his|R-1") == {first}
+    assert await found(bench, token, "R-2") == {other}
+    assert await found(bench, token, "urn:ward|PL-1") == {first, other}
+    assert await found(bench, token, "urn:his|PL-1") == set()
+
+
+async def place_as_hl7_does(laboratory: Laboratory, batch: Batch, number: str, test: str) -> None:
+    tube = PlacedTube(NewSpecimen((), "B-9", "BLD"))
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await lab_changes.lock_orders(connection, laboratory.organization_id)
+        await place(connection, batch, Placing(PlacerNumber(number, "urn:his"), (test,), (tube,)))
+
+
+async def test_a_service_does_not_say_the_number_of_another_on_its_tube(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """All services of a message that has no group are one order, and each said that it is the first one's."""
+    made = answered(await send(bench, token, bundle(entry(patient()))))
+    person = made[0][1]
+    batch = Batch(Actor(ActorKind.LINK, UUID(int=2), "his", laboratory.organization_id), UUID(person.partition("/")[2]))
+    for number, test in (("R-1", "HGB"), ("R-2", "WBC")):
+        await place_as_hl7_does(laboratory, batch, number, test)
+    entries = (await bench.get(f"/fhir/ServiceRequest?patient={person}", token)).json["entry"]
+    at = {one["resource"]["code"]["coding"][-1]["code"]: f"ServiceRequest/{one['resource']['id']}" for one in entries}
+    assert await numbers_of(bench, token, at["HGB"]) == ["R-1"]
+    assert await numbers_of(bench, token, at["WBC"]) == ["R-2"]
+    assert await found(bench, token, "urn:his|R-1") == {at["HGB"]}
+    assert await found(bench, token, "urn:his|R-2") == {at["WBC"]}
+
+
+async def test_a_number_that_comes_or_goes_makes_another_version_of_the_request(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    person = answered(await send(bench, token, bundle(entry(patient()))))[0][1]
+    batch = Batch(Actor(ActorKind.LINK, UUID(int=2), "his", laboratory.organization_id), UUID(person.partition("/")[2]))
+    await place_as_hl7_does(laboratory, batch, "R-1", "HGB")
+    [first] = await found(bench, token, "urn:his|R-1")
+    seen = [(await bench.get(f"/fhir/{first}", token)).headers["ETag"]]
+    await place_as_hl7_does(laboratory, replace(batch, order_id=None), "R-2", "HGB")
+    assert await numbers_of(bench, token, first) == ["R-1", "R-2"]
+    seen.append((await bench.get(f"/fhir/{first}", token)).headers["ETag"])
+    await cancel_as_hl7_does(laboratory, PlacerNumber("R-1", "urn:his"))
+    assert (await numbers_of(bench, token, first), await status(bench, token, first)) == (["R-2"], "active")
+    assert await found(bench, token, "urn:his|R-1") == set()
+    seen.append((await bench.get(f"/fhir/{first}", token)).headers["ETag"])
+    await cancel_as_hl7_does(laboratory, PlacerNumber("R-2", "urn:his"))
+    assert await status(bench, token, first) == "revoked"
+    assert await found(bench, token, "urn:his|R-1") == {first}, "what was ordered under it is found, and is revoked"
+    versions = [tag.removeprefix("W/").strip('"') for tag in seen]
+    said = [await numbers_of(bench, token, f"{first}/_history/{version}") for version in versions]
+    assert (len(set(seen)), said) == (3, [["R-1"], ["R-1", "R-2"], ["R-2"]])

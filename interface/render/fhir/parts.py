@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -96,9 +96,12 @@ def order_identifier(kind: str, system: str, value: str) -> Json | None:
     }
 
 
-def order_identifiers(order: OrderView) -> list[Json]:
-    both = (
+def order_identifiers(order: OrderView, placers: Sequence[IdentifierView] | None = None) -> list[Json]:
+    """`placers`: the numbers by which a request of the order is known; None: its own."""
+    if placers is None:
+        placers = (IdentifierView(order.placer_authority, order.placer_number),)
+    each = (
         order_identifier("FILL", ORDER_SYSTEM, order.number),
-        order_identifier("PLAC", placer_system_of(order.placer_authority), order.placer_number),
+        *(order_identifier("PLAC", placer_system_of(one.authority), one.value) for one in placers),
     )
-    return [one for one in both if one is not None]
+    return [one for one in each if one is not None]

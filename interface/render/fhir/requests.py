@@ -47,7 +47,7 @@ def service_request(order: OrderView, item: OrderItemView) -> Json:
             "resourceType": "ServiceRequest",
             "id": str(item.id),
             "meta": meta(version_of(order.updated_at), order.updated_at),
-            "identifier": order_identifiers(order),
+            "identifier": order_identifiers(order, item.placers),
             "requisition": order_identifier("FILL", ORDER_SYSTEM, order.number),
             "status": "revoked" if revoked else _REQUEST_STATUS[item.status],
             "intent": "order",

@@ -218,6 +218,23 @@ _NUMBERS = Numbered(
 )
 
 
+# A request's are those that it shows (`lab.known_by`): an order may be several services.
+_OF_ITEMS = "select y.id from lab.order_item y join lab.lab_order n on n.id = y.order_id"
+_BY_ORDER = """(not exists (select from lab.placer_item w where w.order_item_id = y.id) or not exists (
+    select from lab.placer_order q where q.number = n.placer_number and q.authority = n.placer_authority))"""
+_OF_SERVICES = """select y.id from lab.placer_order n
+    join lab.placer_item w on w.placer_order_id = n.id and w.dropped_at is null
+    join lab.order_item y on y.id = w.order_item_id and (n.ended_at is null or y.status in ('cancelled', 'rejected'))"""
+_REQUEST_NUMBERS = Numbered(
+    "i.id",
+    (
+        Numbers(_OF_ITEMS, "n.number", system=ORDER_SYSTEM),
+        Numbers(f"{_OF_ITEMS} and {_BY_ORDER}", "n.placer_number", authority="n.placer_authority"),
+        Numbers(_OF_SERVICES, "n.number", authority="n.authority"),
+    ),
+)
+
+
 def _report(audience: Audience) -> Kind:
     seen = {
         "visible": visible(audience), "changed": report_changed(audience), "released": _RELEASED,
@@ -284,7 +301,8 @@ def _request(audience: Audience) -> Kind:
         },
         parameters=(
             *_subject("o.patient_id"),
-            Parameter("identifier", _NUMBERS, "the order's number, the laboratory's or the placer's", "identifier"),
+            Parameter("identifier", _REQUEST_NUMBERS, "the order's number, or the placer's of the request",
+                      "identifier"),
             Parameter("requisition", Numbered("o.id", (_OWN_NUMBER,)), "the laboratory's number of the order",
                       "requisition"),
             Parameter("status", Coded((HL7 + "request-status", _REQUEST_STATUS.format(shown=item_shown(audience)))),
