@@ -277,7 +277,7 @@ class _Orders(_Reader):
         tuple[Group, list[tuple[Segment | None, Segment | None]]]
     ]:  # fmt: skip
         """Every order with the specimen it stands below: SPM, and the SAC before the order. No prior results."""
-        spm = at.first("SPM")
+        spm, beside = at.first("SPM"), False
         for item in at.items:
             if isinstance(item, Segment):
                 continue
@@ -286,9 +286,11 @@ class _Orders(_Reader):
             elif item.part is Part.SPECIMEN:
                 yield from self._walk(item, [(item.first("SPM"), None)])
             elif item.part is Part.CONTAINER:
-                tubes = [(spm, item.first("SAC"))]
+                # All that stand together are of the orders behind them; one behind orders is of those behind it.
+                tubes = [*(tubes if beside else ()), (spm, item.first("SAC"))]
             elif item.part is not Part.PRIOR_RESULT:
                 yield from self._walk(item, tubes)
+            beside = item.part is Part.CONTAINER
 
     def _order(
         self, of: Group, tubes: list[tuple[Segment | None, Segment | None]], visit: Segment | None

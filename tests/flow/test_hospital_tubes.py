@@ -195,3 +195,19 @@ async def test_who_asks_for_something_each_six_hours_is_told_that_it_is_done_onc
     said = await his.oml(f"{first}|||{orc}", *timings, *others)
     assert (said.code, said.controls) == ("AA", ["OK"])
     assert said.errors == ([(place, "207", "W")] if place else [])
+
+
+async def test_an_order_is_of_each_container_of_its_specimen(his: Hospital) -> None:
+    """HL7 v2.5.1 4.4.8, OML^O33: SPM [{SAC}] {ORC}. Of two tubes the first was nobody's, and what was measured on it
+    was held as of no specimen."""
+    spm, tubes = "SPM|1|||SER", ("SAC|||C-1", "SAC|||C-2")
+    said = await his.send(message("OML^O33^OML_O33", PID, spm, *tubes, *order("1", "K", spm="")))
+    assert (said.controls, said.barcodes) == (["OK"], ["C-1", "C-2"])
+    each = await his.send(
+        message("OML^O33^OML_O33", PID, spm, "SAC|||C-3", *order("2", "NA", spm=""), "SAC|||C-4",
+                *order("3", "CL", spm=""))
+    )  # fmt: skip
+    assert each.controls == ["OK", "OK"]
+    assert [[(test, barcode) for test, _, barcode in one] for one in await his.tests()] == [
+        [("K", "C-1"), ("K", "C-2")], [("NA", "C-3"), ("CL", "C-4")],
+    ]  # fmt: skip
