@@ -9,7 +9,10 @@ import pytest
 
 from interface.api.idempotency import HEADER
 from interface.domain.permissions import Role
+from interface.domain.views import Actor
+from interface.flow import recalculation
 from interface.flow.rules import RuleSets
+from interface.store.db import Database
 from tests.api.bench import Bench, Laboratory
 from tests.api.rules_use import RULES as BODY
 
@@ -122,3 +125,20 @@ async def test_who_may_only_read_rules_changes_none(bench: Bench, laboratory: La
     for token in (viewer, emr):
         assert (await bench.get("/api/rules", token)).status == 403
         await ask(bench, token, "/off", 403, reason="r")
+
+
+async def test_who_puts_a_revision_in_force_has_calculated_what_was_ordered_before(
+    bench: Bench, director: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[str] = []
+
+    async def follow(_: Database, actor: Actor, name: str) -> None:
+        followed.append(name)
+
+    monkeypatch.setattr(recalculation, "put_in_force", follow)
+    await stored(bench, director)
+    await ask(bench, director, "/default@1/activate", 409, reason="not proved")
+    assert followed == []
+    await ask(bench, director, "/default@1/test", cases=CASES.strip(), form="csv", stamp=True)
+    await ask(bench, director, "/default@1/activate", reason="ready")
+    assert followed == ["default"]
