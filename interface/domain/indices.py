@@ -111,6 +111,8 @@ def _checked(rule: Index, facts: Facts, version: str) -> Verdict:
         if rule.required:
             return _unknown(rule, version, f"no {_NAMES[rule.index]} index for this specimen")
         return said(rule.memo, CHECK, Finding.NOT_APPLICABLE, "no index for this specimen", rule.name, version)
+    if sibling.suspect:
+        return _unknown(rule, version, f"the {_NAMES[rule.index]} index was released before its control failed")
     above = None if sibling.holds else _interferes(rule, sibling)  # a held one may be another tube's, or not so
     if above is None:
         return _unknown(rule, version, f"the {_NAMES[rule.index]} index cannot be judged")

@@ -12,10 +12,11 @@ from interface.flow import qc_lookback
 from interface.flow.qc_gate import patient_alarm, patient_alarm_ended
 from interface.flow.qc_lookback import Decision
 from interface.flow.qc_people import exclude
-from interface.flow.review import comment
+from interface.flow.review import comment, release
 from tests.flow.controls import ACCEPT, IN_CONTROL, REJECT, Bench, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.test_deciding import by_code
+from tests.flow.test_late import INDEX
 
 INPUTS = ("NA", "CL", "HCO3")
 EXEMPT = '\n[[exempt]]\ntest = "AGAP"\n'
@@ -260,3 +261,21 @@ async def test_what_is_to_be_measured_again_stays_suspect_whatever_is_said_of_it
         await at.send("S1", 90, CL="102")
         found = await by_code(lab)
         assert (found["CL"].status.value, found["AGAP"].status.value) == ("final", "preliminary")
+
+
+async def test_an_index_that_waits_on_a_list_lets_nothing_pass(database_url: str) -> None:
+    """It was released, and then its control failed: by it the rules released what came next on the same specimen."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, IN_CONTROL + INDEX.format(action="hold"))
+        await lab.order("S1", "K", "CREA")
+        for test in ("K", "CREA"):
+            await at.control(300, test=test)
+        await at.send("S1", 200, CREA="1.0")
+        await at.control(100, REJECT, test="CREA")
+        assert await listed(lab) == [("S1", "CREA", "waiting")]
+        await at.send("S1", 50, K="4.1")
+        assert await at.said("K") == {"S1": ("registered", "interference")}
+        await decide(at, Decision.STANDS)
+        found = (await by_code(lab))["K"]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await release(connection, lab.director, found.id, "not haemolysed", accept_hold=True)
