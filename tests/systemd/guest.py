@@ -366,7 +366,8 @@ def upgrade_to(folder: Path) -> dict[str, object]:
         done = subprocess.run(
             ["sh", "-ec", json.loads(PAGES.read_text())["upgrade"]],
             cwd=folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
             env=environ,
@@ -376,7 +377,7 @@ def upgrade_to(folder: Path) -> dict[str, object]:
         until(lambda: load.made > made + 20, "load")
     schema = json.loads(run("labora", "db", "status", "--json", status=None))["schema"]
     return {
-        **load.report(), "status": done.returncode, "said": (done.stdout + done.stderr).splitlines()[-6:],
+        **load.report(), "status": done.returncode, "said": done.stdout.splitlines()[-6:],
         "changed": os.readlink("/opt/labora/current") != before, "schema": schema, "databases": _names(_DATABASES),
         "backups": len(json.loads(run("labora", "backup", "list", "--json"))) - backups, "serves": enquire(),
         "left": Path("/run/systemd/system/labora.service.d/upgrade.conf").exists(),
