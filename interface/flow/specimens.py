@@ -249,22 +249,26 @@ async def reject(
     for item_id, on in stays.items():  # it was measured on a tube that is fit
         await specimens.move_items(connection, [item_id], on)
     gone = [item for item in gone if item.id not in stays]
-    for item in gone:
-        item_step(item.status, ItemStatus.REJECTED)
+    ended = [item.id for item in gone]
+    reported = await specimens.reported(connection, ended)  # a rerun of it was awaited, and what is reported stands
+    asked, gone = gone, [item for item in gone if item.id not in reported]
+    for item in asked:
+        item_step(item.status, ItemStatus.VERIFIED if item.id in reported else ItemStatus.REJECTED)
     said = f"{_words(code)}: {text.strip()}" if text.strip() else _words(code)
     cancelled = await _cancel_results(connection, actor, unfit, said)
     await specimens.set_items(connection, [item.id for item in gone], ItemStatus.REJECTED, reason=said)
-    await order_changes.off_worksheets(connection, [item.id for item in gone])
-    await dispatch_ends.withdraw(connection, actor, [item.id for item in gone], said)
-    await follow_ups.cancel(connection, [item.id for item in gone])
+    await specimens.set_items(connection, sorted(reported), ItemStatus.VERIFIED)
+    await order_changes.off_worksheets(connection, ended)
+    await dispatch_ends.withdraw(connection, actor, ended, said)
+    await follow_ups.cancel(connection, ended)
     for each in unfit:
         await specimens.set_state(
             connection, each, SpecimenState.REJECTED, reject_code=code, reject_reason=text.strip()
         )
         await _note(connection, actor, each, "reject", SpecimenState.REJECTED, reason=said)
     await consequences.follow(connection, actor, cancelled)  # what was calculated of them, on its other specimens
-    again = await _expect_again(connection, actor, one, gone) if recollect and gone else None
-    released = tuple(item.test_code for item in items if item.status is ItemStatus.VERIFIED)
+    again = await _expect_again(connection, actor, one, asked) if recollect and asked else None
+    released = tuple(item.test_code for item in items if item.status is ItemStatus.VERIFIED or item.id in reported)
     return Rejected(
         await view(connection, one.id),
         tuple(item.test_code for item in gone),

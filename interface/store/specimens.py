@@ -321,6 +321,20 @@ async def move_items(connection: Connection, item_ids: Sequence[UUID], specimen_
     await touch_orders(connection, {row["order_id"] for row in rows})
 
 
+async def reported(connection: Connection, item_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the items of which a result is released."""
+    rows = await connection.fetch(
+        """
+        select distinct i.id from lab.order_item i
+        join lab.result r on r.order_id = i.order_id and r.order_item_id = i.id
+        where i.id = any($1::uuid[]) and r.status = any($2::text[])
+        """,
+        list(item_ids),
+        sorted(RELEASED),
+    )
+    return {row["id"] for row in rows}
+
+
 async def answered_elsewhere(
     connection: Connection, item_ids: Iterable[UUID], specimen_ids: Iterable[UUID]
 ) -> dict[UUID, UUID]:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from interface.domain.model import FollowUpKind, HoldReason, ResultStatus
+from interface.domain.specimens import RejectReason
 from interface.domain.views import ResultView
-from interface.flow import follow_ups, review
+from interface.flow import follow_ups, review, specimens
 from interface.flow.correction import NewValue
 from interface.store.review import Policy, set_policy
 from tests.flow.laboratory import Laboratory, laboratory
@@ -169,3 +170,19 @@ async def test_what_is_reported_is_done_again_once_a_person_has_decided_about_th
     async with lab.database.transaction(lab.organization_id) as connection:
         await review.reject(connection, lab.director, other.id, "no")
     assert await lab.owner.fetchval(status) == "verified"
+
+
+async def test_what_is_reported_is_no_rejected_test_where_its_specimen_is_unfit_for_the_rerun(lab: Laboratory) -> None:
+    """The hospital was told that the test is cancelled, whose result it has; and nobody that it stands."""
+    order = await lab.order("S1", "NA")
+    await lab.send(sent("S1", {"NA": "140"}, at=FIRST))
+    await lab.settle()
+    [one] = await lab.results()
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await review.rerun(connection, lab.director, one.id, "odd")
+        [specimen] = {item.specimen_id for item in order.items if item.specimen_id}
+        done = await specimens.reject(connection, lab.director, specimen, RejectReason.CLOTTED, recollect=True)
+    assert (done.rejected, done.released) == ((), ("NA",))
+    items = await lab.owner.fetch("select status from lab.order_item order by id")
+    assert [row["status"] for row in items] == ["verified", "requested"], "it is measured again on the next"
+    assert await state(lab) == "cancelled"

@@ -73,6 +73,7 @@ where s.barcode = $1
 """
 _TUBE: dict[str, Callable[[Connection, Actor, UUID, random.Random], Awaitable[object]]] = {
     "collect": lambda at, who, id, chance: specimens.collect(at, who, id, at=_ago(chance), by="ward 3"),
+    "retime": lambda at, who, id, chance: specimens.retime(at, who, id, at=_ago(chance), reason="mistyped"),
     "receive": lambda at, who, id, chance: specimens.receive(at, who, id),
     "type": lambda at, who, id, chance: specimens.tell_type(at, who, id, "SER"),
     "reject": lambda at, who, id, chance: specimens.reject(at, who, id, chance.choice(list(RejectReason)), "bad"),
