@@ -352,7 +352,7 @@ class _Orders(_Reader):
         places = [(one, 3, one.value(2), one.value(3)) for one in timings]
         places += [(one, at, one.value(at, 1), one.value(at, 2)) for one, at in ((obr, 27), (orc, 7)) if one]
         for segment, field, quantity, pattern in places:
-            often = quantity.strip().isdecimal() and int(quantity) > 1
+            often = quantity.strip().isdecimal() and quantity.strip().lstrip("0") not in ("", "1")
             if often or _REPEATED.fullmatch(pattern.strip()) or len(timings) > 1:
                 text = "it is done once; what is to be repeated is to be ordered each time"
                 self.fault(self.at(segment, field), APPLICATION, text, warning=True)

@@ -184,7 +184,7 @@ async def test_tubes_that_are_to_be_taken_at_different_times_are_not_one(his: Ho
     [
         ("", ["TQ1|1||Q6H"], "TQ1^1^3"), ("", ["TQ1|1|3|ONCE"], "TQ1^1^3"), ("", ["TQ1|1", "TQ1|2"], "TQ1^1^3"),
         ("1^Q1D^D3^^^R", [], "ORC^1^7"), ("", ["TQ1|1|1|ONCE|||||S"], ""), ("1^^^^^S", [], ""),
-        ("", ["TQ1|1||NOW"], ""),
+        ("", ["TQ1|1||NOW"], ""), ("", ["TQ1|1|01|ONCE"], ""), ("", [f"TQ1|1|{'9' * 5000}|ONCE"], "TQ1^1^3"),
     ],
 )  # fmt: skip
 async def test_who_asks_for_something_each_six_hours_is_told_that_it_is_done_once(
