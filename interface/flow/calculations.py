@@ -156,6 +156,9 @@ def _calculation(
         case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
     if known is None and gone is not None and gone.with_specimen:  # which may be measured after all
         case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
+        case.keep(gone.comments)
+        if gone.spoken_of:  # before it was cancelled
+            case.hold(HoldReason.PERSON, _a_persons(gone))
     elif known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
         if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
             return None

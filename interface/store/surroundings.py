@@ -49,6 +49,7 @@ _ITEM_STATUS = {status.value: status for status in ItemStatus}
 _KINDS = {kind.value: kind for kind in ValueKind}
 _NUMERIC = ValueKind.NUMERIC
 _CANCELLED = ResultStatus.CANCELLED.value
+_SPEAKS = frozenset({"verify", "comment", "correct"})
 _NUMBERS: dict[str, Value] = {}  # by their text: of two or three digits as a rule, so that they come again
 _MOST_NUMBERS = 4096
 _ID = attrgetter("id")
@@ -85,7 +86,8 @@ class KnownResult:
     measured_at: datetime | None = None  # by the instrument's clock
     comments: tuple[Step, ...] = ()  # of one that is calculated: what staff said of it
     corrected: bool = False  # the same: what waits is a person's correction, or took the place of one
-    with_specimen: bool = False  # the same: it was cancelled with its specimen, and nobody said anything of its value
+    with_specimen: bool = False  # the same: it was cancelled with its specimen
+    spoken_of: bool = False  # the same: a person corrected it, or said something of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +412,7 @@ async def _results(
                 corrected=HoldReason.PERSON in (row["pending_held"] or ())
                 or any(one.step == "correct" for one in waits),
                 with_specimen=row["status"] == _CANCELLED and [one.step for one in steps[-1:]] == ["release"],
+                spoken_of=any(one.step in _SPEAKS for one in steps),
             )
         )
     there = {of: tuple(one for one in results if one.status not in GONE) for of, results in found.items()}

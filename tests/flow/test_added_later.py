@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from interface.domain.model import ResultStatus
+from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.specimens import RejectReason
 from interface.flow import order_changes, recalculation, results, review, specimens
+from interface.flow.correction import NewValue
 from tests.flow.hospital_use import Hospital, link_of, order
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import RULES, put_in_force, sent
@@ -143,6 +144,32 @@ async def test_so_it_is_where_what_it_is_made_of_was_released_before(lab: Labora
     assert (await only(lab, "AGAP")).status is ResultStatus.CANCELLED
     await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
     assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", ResultStatus.PRELIMINARY)
+
+
+@pytest.mark.parametrize("how", ["correct", "comment"])
+async def test_what_a_person_made_of_it_before_it_was_cancelled_is_not_released_by_a_rule_in_its_place(
+    lab: Laboratory, how: str
+) -> None:
+    """What is calculated once its specimen is reinstated took the place of a person's value, and of what they said."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await lab.order("S-1", *VALUES, "AGAP")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    gap = await only(lab, "AGAP")
+    assert gap.specimen_id is not None
+    specimen_id = gap.specimen_id
+    for code in VALUES:
+        await lab.release((await only(lab, code)).id)
+    if how == "correct":
+        await do(lab, lambda at: review.correct(at, lab.director, gap.id, NewValue("20"), "with the lactate"))
+    else:
+        await do(lab, lambda at: review.comment(at, lab.director, gap.id, "is it of two tubes?"))
+    await put_in_force(lab)
+    await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
+    await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
+    found = await only(lab, "AGAP")
+    assert (found.value, found.held) == ("16.0", (HoldReason.PERSON,))
+    assert ("two tubes" in found.note) is (how == "comment")
 
 
 GAP = """
