@@ -239,7 +239,7 @@ def _vouch(state: StreamState, point: Measured) -> StreamState:
 
 def _fail(state: StreamState, point: Measured) -> StreamState:
     seen, _ = _of_run(state, point)
-    shown = frozenset(seen) - {point.level}
+    shown = frozenset(level for level, one in seen.items() if not one.expired) - {point.level}
     failed = frozenset({point.control})
     failure = Failure(_good_until(state), point.id, point.at, point.id, point.known_at, failed, failed, shown)
     return replace(state, run=point.run, seen={}, beside={}, failure=failure)
@@ -265,7 +265,9 @@ def _fail_again(state: StreamState, point: Measured) -> StreamState:
 
 
 def _show(state: StreamState, point: Measured) -> StreamState:
-    """What failed may be acceptable again."""
+    """What failed may be acceptable again. A lot that had expired shows nothing (42 CFR 493.1252(d))."""
+    if point.expired:
+        return state
     was = _failure(state)
     shown, warned = was.shown | {point.level}, was.warned or point.verdict is QcVerdict.WARN
     good_at, good = was.good_at, was.good

@@ -71,6 +71,14 @@ CASES: dict[str, tuple[list[Measured | Acted], dict[float, QcState]]] = {
     ),
     "failed at first": ([point(12, "-")], {7: FAIL, 13: FAIL}),
     "failed and excluded": ([point(8, "+"), point(12, "-", excluded=True)], {9: FAIL, 13: FAIL}),
+    "a lot that had expired makes nothing good": (
+        [point(8, "+"), point(12, "-"), point(13, "+", until=at(1)), action(14, "12-1")], {9: FAIL, 15: FAIL},
+    ),
+    "nor does what it showed before": (
+        [point(11, "+", 2, "a", TWO, until=at(1)), point(12, "-", 1, "a", TWO), action(13, "12-1"),
+         point(14, "+", 1, "b", TWO)],
+        {15: UNKNOWN},
+    ),
     "acceptable again, nothing said": ([point(8, "+"), point(12, "-"), point(13, "+")], {9: FAIL, 14: FAIL}),
     "something said, not acceptable again": ([point(8, "+"), point(12, "-"), action(13, "12-1")], {9: FAIL, 14: FAIL}),
     "acceptable again, and it stands": (

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 
 from interface.domain.mapping import Target
+from interface.domain.qc_lots import LotView
+from interface.domain.qc_state import Meanwhile
 from interface.flow import qc_lots, qc_people
 from interface.flow.qc_lots import LotChange
 from interface.flow.qc_sweep import sweep
@@ -130,6 +132,13 @@ async def test_of_several_that_are_excluded_one_counts_again(database_url: str) 
         assert {state for *_, state in await lists(at)} == {"closed"}
 
 
+async def expires(at: ControlBench, lot: LotView, days: int) -> None:
+    lab, change = at.lab, LotChange(expires_on=(at.now + timedelta(days=days)).date())
+    async with lab.database.transaction(lab.organization_id) as connection:
+        await qc_lots.change_lot(connection, lab.director, lot.id, change, "the year was mistyped")
+    await sweep(lab.database, lab.organization_id)
+
+
 async def test_what_only_a_lot_vouched_for_that_had_expired_is_looked_back_at(database_url: str) -> None:
     """The year of its expiry was mistyped: 42 CFR 493.1252(d) lets nobody use it. Nobody was told of what had been
     released behind it."""
@@ -140,14 +149,29 @@ async def test_what_only_a_lot_vouched_for_that_had_expired_is_looked_back_at(da
         await sodium(at, "QC1", 40)
         await released(people, "S1", 30)
 
-        async def expires(days: int) -> None:
-            async with lab.database.transaction(lab.organization_id) as connection:
-                change = LotChange(expires_on=(at.now + timedelta(days=days)).date())
-                await qc_lots.change_lot(connection, lab.director, lot.id, change, "the year was mistyped")
-            await sweep(lab.database, lab.organization_id)
-
-        await expires(-2)
+        await expires(at, lot, -2)
         assert (await items(at), await lists(at)) == ({"S1": "waiting"}, [(40, None, "open")])
-        await expires(300)
+        await expires(at, lot, 300)
         assert await items(at) == {"S1": "stands"}
         assert [state for *_, state in await lists(at)] == ["closed"]
+
+
+async def test_what_had_failed_is_made_good_by_no_lot_that_had_expired(database_url: str) -> None:
+    """Its failure was over by a control that nobody could use: what was released after that was on no list."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        lot = await at.lot(1, "QC1", expires_on=(at.now + timedelta(days=365)).date())
+        await at.target(lot, "140", "1", "mmol/L", "NA")
+        await sodium(at, "QC1", 3 * DAY)
+        await at.send("QC1", "150", 100, unit="mmol/L", code="2951-2")
+        await sodium(at, "QC1", 60)
+        await people.act(Meanwhile.STANDS)
+        await released(people, "S1", 50)
+        assert (await people.said(), await items(at)) == ({"S1": ("final", "")}, {})
+        await expires(at, lot, -2)
+        assert (await items(at), await lists(at)) == ({"S1": "waiting"}, [(3 * DAY, None, "open")])
+        await released(people, "S2", 10)
+        assert (await people.said())["S2"] == ("registered", "qc_failed")
+        await expires(at, lot, 300)
+        assert await items(at) == {"S1": "stands"}
+        assert (await people.said())["S2"] == ("final", "")
