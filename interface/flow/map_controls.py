@@ -57,5 +57,5 @@ async def _said(connection: Connection, actor: Actor, find: _Find, verb: str, te
         if verb == "exclude":
             await qc_gate.look_at_unvouched(connection, actor, stream, ids, why)
         else:
-            await qc_gate.look_no_more(connection, actor, stream, why)
+            await qc_gate.look_no_more(connection, actor, stream, ids[0], why)
     return sum(map(len, found.values()))

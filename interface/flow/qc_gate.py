@@ -171,9 +171,10 @@ async def look_at_unvouched(
     await _look_at(connection, actor, stream, wrong[0], {str(id) for id in wrong}, reason)
 
 
-async def look_no_more(connection: Connection, actor: Actor, stream: Stream, reason: str) -> None:
-    """Controls count again of which such lists were made: these cover what nothing vouches for now."""
-    known = await lists.of_unvouched(connection, stream)
+async def look_no_more(connection: Connection, actor: Actor, stream: Stream, again: UUID, reason: str) -> None:
+    """Controls count again, `again` and later ones: lists of what such had vouched for, and that go on after it, cover
+    what nothing vouches for now. It says nothing of those before it, which a person has looked at."""
+    known = await lists.of_unvouched(connection, stream, again)
     found = await _look_at(connection, actor, stream, known[0], None, reason) if known else set()
     for id in known:
         if id not in found:

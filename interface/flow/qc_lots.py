@@ -219,18 +219,21 @@ async def lots_named(connection: Connection, text: str) -> tuple[UUID, ...]:
 
 async def _write_lot(connection: Connection, actor: Actor, known: LotView, new: LotView, reason: str) -> LotView:
     analyzer_ids = await _check_lot(connection, new)
+    # What vouched may do so no more, or again; and which levels are wanted.
+    streams = await rows.streams_with(connection, new.id) if until(new) != until(known) else ()
+    before = [await expired_points(connection, stream, new.id) for stream in streams]
     if new != known:
         await rows.update_lot(connection, new, analyzer_ids)
     await record_change(connection, actor, "qc_lot", new.id, new.name, reason, known, new)
-    if until(new) != until(known):  # what vouched may do so no more, or again; and which levels are wanted
-        for stream in await rows.streams_with(connection, new.id):
-            wrong, why = await expired_points(connection, stream, new.id), f"lot {new.name} had expired"
-            said = f"lot {new.name} can be used until {until(new)}"
-            await qc_gate.refresh(connection, actor, stream, said, wrong[0] if wrong else None)
-            if wrong:
-                await qc_gate.look_at_unvouched(connection, actor, stream, wrong, why)
-            else:
-                await qc_gate.look_no_more(connection, actor, stream, why)
+    why, said = f"lot {new.name} had expired", f"lot {new.name} can be used until {until(new)}"
+    for stream, were in zip(streams, before, strict=True):
+        wrong = await expired_points(connection, stream, new.id)
+        again = [one for one in were if one not in wrong]
+        await qc_gate.refresh(connection, actor, stream, said, next(iter(again or wrong), None))
+        if wrong:
+            await qc_gate.look_at_unvouched(connection, actor, stream, wrong, why)
+        if again:
+            await qc_gate.look_no_more(connection, actor, stream, again[0], why)
     return await lot_of(connection, new.id)
 
 

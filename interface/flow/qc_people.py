@@ -217,7 +217,7 @@ async def _excluded(connection: Connection, actor: Actor, id: UUID, reason: str,
     await audit.record(connection, actor, verb, "qc_result", id, {"reason": reason})
     await qc_gate.refresh(connection, actor, stream, f"{actor.name} has {verb}d a point", id)
     if not out:
-        await qc_gate.look_no_more(connection, actor, stream, NO_MORE)
+        await qc_gate.look_no_more(connection, actor, stream, id, NO_MORE)
     elif known.point.verdict in (QcVerdict.ACCEPT, QcVerdict.WARN):
         await qc_gate.look_at_unvouched(connection, actor, stream, [id], NO_MORE)
     return await control_of(connection, id)

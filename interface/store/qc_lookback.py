@@ -124,14 +124,15 @@ async def bound_unvouched(connection: Connection, stream: Stream, until: datetim
     )  # fmt: skip
 
 
-async def of_unvouched(connection: Connection, stream: Stream) -> list[UUID]:
+async def of_unvouched(connection: Connection, stream: Stream, after: UUID) -> list[UUID]:
     """The controls that count no more, or did, by which a stream's lists of what they vouched for begin, oldest
-    first."""
+    first; of lists that go on after a control."""
     rows = await connection.fetch(
         """select p.qc_result_id from lab.qc_lookback k join lab.qc_point p on p.qc_result_id = k.qc_result_id
            where k.analyzer_id = $1 and k.test_id = $2 and k.module = $3 and p.verdict in ('accept', 'warn')
+             and (k.to_at is null or k.to_at > (select measured_at from lab.qc_point where qc_result_id = $4))
            order by p.measured_at, p.qc_result_id""",
-        stream.analyzer_id, stream.test_id, stream.module,
+        stream.analyzer_id, stream.test_id, stream.module, after,
     )  # fmt: skip
     return [row["qc_result_id"] for row in rows]
 

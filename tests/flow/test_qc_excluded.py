@@ -9,8 +9,8 @@ import pytest
 
 from interface.domain.mapping import Target
 from interface.domain.qc_lots import LotView
-from interface.domain.qc_state import Meanwhile
-from interface.flow import qc_lots, qc_people
+from interface.domain.qc_state import Meanwhile, Plan
+from interface.flow import qc_lookback, qc_lots, qc_people
 from interface.flow.qc_lots import LotChange
 from interface.flow.qc_sweep import sweep
 from tests.flow.control_bench import ControlBench, control_bench
@@ -175,3 +175,32 @@ async def test_what_had_failed_is_made_good_by_no_lot_that_had_expired(database_
         await expires(at, lot, 300)
         assert await items(at) == {"S1": "stands"}
         assert (await people.said())["S2"] == ("final", "")
+
+
+async def test_what_was_looked_at_is_left_alone_by_what_says_nothing_of_it(database_url: str) -> None:
+    """A lot is used up, or a control of this week counts again: a list of last week, which a person had closed, was
+    made anew by the plan of today, and asked for what had been in order by the plan of then."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        lot = await at.lot(1, "QC1")
+        await at.target(lot, "140", "1", "mmol/L", "NA")
+        await sodium(at, "QC1", 49 * 60)
+        wrong = await sodium(at, "QC1", 40 * 60)
+        await released(people, "S1", 30 * 60)
+        await released(people, "S2", 20 * 60)
+        await sodium(at, "QC1", 10 * 60)
+        other = await sodium(at, "QC1", 5 * 60)
+        await exclude(at, wrong)
+        assert (await items(at), await lists(at)) == ({"S2": "waiting"}, [(25 * 60, 10 * 60, "open")])
+        async with lab.database.transaction(lab.organization_id) as connection:
+            [known] = await qc_lookback.lookbacks(connection)
+            await qc_lookback.decide(connection, lab.director, known.id, qc_lookback.Decision.STANDS, "repeated")
+        await people.plan(Plan(interval_minutes=12 * 60))
+        await exclude(at, other)
+        await exclude(at, other, back=True)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await qc_lots.close_lot(connection, lab.director, lot.id, "used up")
+        await sweep(lab.database, lab.organization_id)
+        assert (await items(at), await lists(at)) == ({"S2": "stands"}, [(25 * 60, 10 * 60, "closed")])
+        await exclude(at, wrong, back=True)
+        assert {state for *_, state in await lists(at)} == {"closed"}
