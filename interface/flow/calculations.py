@@ -40,6 +40,8 @@ from interface.flow.cases import (
 from interface.flow.work import own_key
 from interface.store.surroundings import KnownResult
 
+_QC_HOLDS = frozenset({HoldReason.QC_FAILED, HoldReason.QC_EXPIRED})  # nothing else than its inputs takes these away
+
 
 def decide_together(
     cases: Sequence[Case], beside: Beside, rules: Rules, context: DecisionContext, waiting: Iterable[str] = ()
@@ -175,7 +177,8 @@ def _calculation(
             known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
         )  # fmt: skip
         if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
-            if known.status in RELEASED or (known.by_person and known.inputs in (None, step.inputs)):
+            stays = known.by_person and known.inputs in (None, step.inputs) and _QC_HOLDS.isdisjoint(known.held)
+            if known.status in RELEASED or stays:
                 return None
             case.before = known
         if known.corrected:

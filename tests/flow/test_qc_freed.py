@@ -7,12 +7,13 @@ import pytest
 
 from interface.domain.model import HoldReason
 from interface.domain.qc_state import Plan
-from interface.flow import catalogue, review
+from interface.flow import catalogue, qc_lookback, review
 from interface.flow.correction import NewValue
 from interface.store import rules as store
 from tests.flow.controls import IN_CONTROL, REJECT, Bench, bench
 from tests.flow.laboratory import Laboratory, laboratory
 from tests.flow.rulebook import proved, sent
+from tests.flow.test_added_later import VALUES
 from tests.flow.test_deciding import by_code
 from tests.flow.test_late import CHANGED, FINAL, INDEX, notices
 
@@ -112,3 +113,32 @@ async def test_what_a_person_made_of_it_is_released_by_no_rule_once_what_it_wait
         await at.send("S1", 10, K="4.1")
         found = await by_code(lab)
         assert (found["K"].status, found["NA"].version_id) == (FINAL, before.version_id)
+
+
+@pytest.mark.parametrize("how", ["control", "list"])
+async def test_what_is_calculated_and_was_spoken_of_is_held_for_no_control_that_is_good(
+    database_url: str, how: str
+) -> None:
+    """What a person had said of an anion gap kept it from being calculated anew of the same: it was held for a control
+    of sodium that had been made good, which nobody can accept."""
+    async with laboratory(database_url) as lab:
+        at = await bench(lab, IN_CONTROL.replace('autoverification = "on"', 'autoverification = "off"'))
+        await lab.order("S1", *VALUES, "AGAP")
+        for test in VALUES:
+            await at.control(300, test=test)
+        await at.send("S1", 200, **VALUES)
+        gap = (await by_code(lab))["AGAP"]
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await review.comment(connection, lab.director, gap.id, "of two tubes?")
+        if how == "list":
+            await lab.release((await by_code(lab))["NA"].id)
+        await at.control(100, REJECT)
+        assert (await at.said("AGAP"))["S1"] == ("registered", "person qc_failed")
+        await at.control(50)
+        await at.act()
+        if how == "list":
+            async with lab.database.transaction(lab.organization_id) as connection:
+                [of] = await qc_lookback.lookbacks(connection)
+                await qc_lookback.decide(connection, lab.director, of.id, qc_lookback.Decision.STANDS, "repeated")
+        found = (await by_code(lab))["AGAP"]
+        assert (found.held, found.note) == ((HoldReason.PERSON,), "of two tubes?")
