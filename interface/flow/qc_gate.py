@@ -191,7 +191,7 @@ async def _look_at(
     if wrong is None:
         begin = next(one.at for one in points if one.id == str(since))
         wrong = {one.id for one in points if (one.excluded or one.expired) and one.at >= begin and passed(one)}
-    points = [replace(one, excluded=True) if one.id in wrong else one for one in points]
+    points = [replace(one, excluded=True) if one.expired or one.id in wrong else one for one in points]
     found, now = unvouched(points, actions, plan, wrong), datetime.now(UTC)
     for one in found:
         if one.since < now:

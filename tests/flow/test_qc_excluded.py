@@ -204,3 +204,22 @@ async def test_what_was_looked_at_is_left_alone_by_what_says_nothing_of_it(datab
         assert (await items(at), await lists(at)) == ({"S2": "stands"}, [(25 * 60, 10 * 60, "closed")])
         await exclude(at, wrong, back=True)
         assert {state for *_, state in await lists(at)} == {"closed"}
+
+
+async def test_a_lot_that_had_expired_ends_no_list(database_url: str) -> None:
+    """Another control vouched still, when its expiry was put right. That one is excluded since: nothing vouched."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        await at.target(await at.lot(1, "QC1"), "140", "1", "mmol/L", "NA")
+        old = await at.lot(1, "QC2", number="78")
+        await at.target(old, "140", "1", "mmol/L", "NA")
+        other = await sodium(at, "QC1", 40)
+        await released(people, "S1", 30)
+        await sodium(at, "QC2", 20)
+        await released(people, "S2", 10)
+        await expires(at, old, -2)
+        assert await items(at) == {}
+        await exclude(at, other)
+        assert (await items(at), await lists(at)) == ({"S1": "waiting", "S2": "waiting"}, [(40, None, "open")])
+        await exclude(at, other, back=True)
+        assert await items(at) == {"S1": "stands", "S2": "stands"}
