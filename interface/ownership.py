@@ -248,7 +248,7 @@ class Ownership:
     async def _give_back(self) -> None:
         """Let others have what this daemon serves no more; they decide, where there are others. Raises StoreError."""
         await self._return((self._mine | self._unsealed).keys() - {one.link_id for one in self.links.contexts})
-        gone = (self.work | self._undecided) - {one.organization_id for one in self.links.contexts}
+        gone = (self.work | self._undecided) - self.links.laboratories.keys()
         if gone and self.membership.others:
             self.links.worker.leave(gone)
             await self._return(gone)

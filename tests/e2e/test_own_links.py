@@ -232,3 +232,20 @@ async def test_who_has_nothing_of_a_laboratory_any_more_lets_another_decide_for_
         await analyzer.send()
         await analyzer.close()
         assert await eventually(lambda: owner.fetchval("select settled from lab.message")) == "held"
+
+
+async def test_a_laboratory_without_a_link_has_one_daemon_that_looks_after_it(
+    owner: asyncpg.Connection[asyncpg.Record], founded_url: str, tmp_path: Path
+) -> None:
+    """Each of two gave it back at its next beat, and took it anew: hardly ever did one look after it."""
+    files = {name: tmp_path / f"{name}.toml" for name in "ab"}
+    for (name, file), port in zip(files.items(), free_ports(2), strict=True):
+        text = DAEMON.format(state=tmp_path / name, url=founded_url, port=port, name=name)
+        file.write_text(f'organizations = ["{FOUNDED}"]\n{text}')
+    async with AsyncExitStack() as stack:
+        for file in files.values():
+            await stack.enter_async_context(started(config.load(file, {})))
+        began = await owner.fetchval("select max(beat) from lab.daemon")
+        await eventually(lambda: owner.fetchval("select min(beat) > $1 from lab.daemon", began + 2))
+        kept = await owner.fetchval("select epoch = 1 and daemon_id is not null from lab.lease")
+        assert kept
