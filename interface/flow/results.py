@@ -25,7 +25,6 @@ from interface import telemetry
 from interface.domain.catalogue import Catalogue
 from interface.domain.model import HoldReason
 from interface.driver import registry
-from interface.driver.sent_at import sent_at
 from interface.errors import ConfigError, SchemaChanged, StoreError
 from interface.flow import alerting, qc
 from interface.flow.around import add_neighbours, gate_beside, rules_for, surroundings, used_beside, used_by
@@ -35,14 +34,15 @@ from interface.flow.context import LinkContext
 from interface.flow.controls import controls_of
 from interface.flow.courtesy import Courtesy
 from interface.flow.criticals import open_for
-from interface.flow.message import frame_text, whole_records
+from interface.flow.message import whole_records
 from interface.flow.outcome import judged_of, outcome_of
 from interface.flow.qc_gate import gate_of
 from interface.flow.qc_sweep import follow
 from interface.flow.rules import rule_sets
+from interface.flow.sender_clocks import note_clocks
 from interface.flow.work import Work, said_again
 from interface.flow.work_ids import compared, names_work
-from interface.settings import LimitSettings, TransportType
+from interface.settings import LimitSettings
 from interface.store import results as store
 from interface.store.catalogues import Catalogues
 from interface.store.controls import ControlResult, write_controls
@@ -209,7 +209,7 @@ class ResultWorker:
             await self._see_through(0)  # then nothing that is claimed is at work, but what nobody knows of
         async with self._database.system() as system:
             if self._unreturned:
-                await store.give_back(system, self._unreturned, refund=True)
+                await store.give_back(system, self._unreturned, refund=1)
                 self._unreturned.clear()
             if self._doubtful:
                 await store.free_lost(system, self._organization_ids)
@@ -234,7 +234,7 @@ class ResultWorker:
         if not theirs:
             return claims
         self.not_of |= theirs
-        await self._give_back([claim.message_id for claim in claims if claim.link_id in theirs], refund=True)
+        await self._give_back([claim.message_id for claim in claims if claim.link_id in theirs], refund=1)
         return [claim for claim in claims if claim.link_id not in theirs]
 
     async def _count_waiting(self, system: Connection, *, whether: bool) -> None:
@@ -298,7 +298,7 @@ class ResultWorker:
             damaged |= lost
         if damaged:  # that they are parked could not be written there: they wait, and keep nobody else waiting
             log.error("messages cannot be read in the database", action="queue.damaged", messages=len(damaged))
-            await self._give_back(sorted(damaged), refund=True, at_once=False)
+            await self._give_back(sorted(damaged), refund=1, at_once=False)
         claims = [claim for claim in window.claims if claim.message_id not in damaged]
         portion: list[Claim] = []
         size = 0
@@ -329,7 +329,7 @@ class ResultWorker:
             jobs += [await self._compared(job) if names_work(job.work) else job for job in decoded]
             if again is not None:
                 after = window.claims[window.claims.index(again) + 1 :]
-                await self._give_back([one.message_id for one in after], refund=True)
+                await self._give_back([one.message_id for one in after], refund=1)
                 break
             await asyncio.sleep(0)  # what is being decided goes on meanwhile
         earlier = [each for other in self._windows for each in other.begun]
@@ -397,7 +397,7 @@ class ResultWorker:
     async def _after(self, batch: Batch, before: set[asyncio.Task[bool]]) -> bool:
         """Decide when the earlier messages of the same specimens are done; False when one of them was not."""
         if before and not all(await asyncio.gather(*before)):
-            await self._give_back([job.claim.message_id for job in batch.jobs], refund=True)
+            await self._give_back([job.claim.message_id for job in batch.jobs], refund=1)
             return False
         async with self._slots:
             if len(batch.jobs) > 1:
@@ -417,7 +417,9 @@ class ResultWorker:
             return True
         except Exception as error:
             if await self._is_away(error) and not self._is_its_page(job.claim.message_id, error):
-                return await self._database_away([job])
+                # What has been tried is taken alone: no other would ever be decided, by which this may count.
+                every = job.claim.attempts if isinstance(error.__cause__, PostgresIOError) else 1
+                return await self._database_away([job], refund=every)
             return await self._failed(job.claim, job.work.link, error)
 
     def _is_its_page(self, message_id: UUID, error: Exception) -> bool:
@@ -437,10 +439,10 @@ class ResultWorker:
             return True
         return False
 
-    async def _database_away(self, jobs: Sequence[Job]) -> bool:
+    async def _database_away(self, jobs: Sequence[Job], refund: int = 1) -> bool:
         """Nothing is said against the messages."""
         self._away = True
-        await self._give_back([job.claim.message_id for job in jobs], refund=True)
+        await self._give_back([job.claim.message_id for job in jobs], refund=refund)
         return False
 
     async def _done(self, organization_id: UUID, jobs: Sequence[Job]) -> bool:
@@ -449,7 +451,7 @@ class ResultWorker:
         self._decided += len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._count(job.work, outcome)
-        _note_clocks([job.work for job in jobs])
+        note_clocks([job.work for job in jobs])
         said = [version.alike for outcome in outcomes for version in outcome.versions]
         telemetry.count_results([one.status for one in said], [one.held for one in said])
         if any(job.barrier for job in jobs):
@@ -519,7 +521,7 @@ class ResultWorker:
         log.error("message not decided", action="message.failed", link=link.name, message_id=str(claim.message_id),
                   attempts=claim.attempts, exc_info=error)  # fmt: skip
         if claim.attempts < self._limits.max_attempts:
-            await self._give_back([claim.message_id], refund=False)
+            await self._give_back([claim.message_id], refund=0)
             return False
         return await self._park(claim, link, f"{type(error).__name__} in each of {claim.attempts} attempts")
 
@@ -541,7 +543,7 @@ class ResultWorker:
         log.error("message parked", action="message.parked", link=name, message_id=str(claim.message_id), reason=reason)
         return True
 
-    async def _give_back(self, message_ids: Sequence[UUID], *, refund: bool, at_once: bool = True) -> None:
+    async def _give_back(self, message_ids: Sequence[UUID], *, refund: int, at_once: bool = True) -> None:
         try:
             async with self._database.system() as system:
                 await store.give_back(system, message_ids, refund=refund, at_once=at_once)
@@ -560,22 +562,6 @@ def _waited_s(message_id: UUID) -> float:
     """How long a message has waited. Ids go on after those of a clock that was ahead: then nobody knows."""
     waited = datetime.now(UTC) - instant_of(message_id)
     return waited.total_seconds() if waited > -AHEAD else math.inf
-
-
-def _note_clocks(works: Sequence[Work]) -> None:
-    """A clock that goes astray is told before results are dated by it: by the last message of each link that says its
-    time. What is read from a file came at any time."""
-    told: set[str] = set()
-    for work in reversed(works):
-        message, settings, name = work.message, work.link.settings, work.link.name
-        if name in told or message.duplicate_of is not None or not message.frames:
-            continue
-        if settings.transport.type is not TransportType.FOLDER:
-            text, came_at = frame_text(message.frames[0]), message.received_at
-            sent = sent_at(message.protocol, text, work.zone, work.by_rote, came_at)
-            if sent is not None:
-                told.add(name)
-                telemetry.set_clock(name, (sent - came_at).total_seconds())
 
 
 async def _controls(connection: Connection, work: Work, catalogue: Catalogue) -> tuple[ControlResult, ...]:

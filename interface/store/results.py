@@ -152,15 +152,15 @@ async def claim(
     return [Claim(*row[1:]) for row in claimed]
 
 
-async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: bool, at_once: bool = True) -> None:
-    """Free claimed messages; a daemon that was ended frees none. `refund`: nothing was tried, the attempt does not
-    count; not `at_once`: they are free when their claim ends."""
+async def give_back(system: Connection, message_ids: Iterable[UUID], *, refund: int, at_once: bool = True) -> None:
+    """Free claimed messages; a daemon that was ended frees none. `refund`: so many attempts do not count, nothing was
+    tried; not `at_once`: they are free when their claim ends."""
     await system.execute(
         f"""UPDATE lab.queue SET not_before = CASE WHEN $3 THEN now() ELSE not_before END,
                    attempts = greatest(attempts - $2, 0)
              WHERE message_id = ANY($1) AND {FENCE}""",  # noqa: S608  a constant
         list(message_ids),
-        1 if refund else 0,
+        refund,
         at_once,
     )
 

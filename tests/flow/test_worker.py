@@ -408,6 +408,30 @@ async def test_what_the_disk_does_not_give_of_one_result_keeps_no_other_from_bei
             assert [view.barcode for view in await lab.results()] == ["S1", "S3"]
 
 
+async def test_nor_does_one_that_was_tried_before_this_start(founded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been tried before is taken alone: no other was decided meanwhile, by which it could have counted, and
+    none was ever decided. A power cut leaves both, an attempt and a damaged page."""
+    monkeypatch.setattr(results, "RETRY_S", 0.01)
+    async with laboratory(founded_url) as lab:
+        await _specimens(lab, 1, 2)
+        await lab.owner.execute(
+            "update lab.queue set attempts = 1 where message_id = (select min(message_id::text)::uuid from lab.queue)"
+        )
+        await lab.owner.execute(
+            """create function lab.damaged() returns trigger language plpgsql as $$ begin
+                raise 'could not read block 7' using errcode = '58030'; end $$;
+            create trigger damaged before insert on lab.result_version for each row
+                when (new.specimen_as_sent = 'S1') execute function lab.damaged()"""
+        )
+        await lab.worker.start([lab.organization_id])
+
+        async def decided() -> bool:
+            return [settled for _, settled in await lab.messages()] == ["parked", "released"]
+
+        await until(decided)
+        await lab.worker.stop()
+
+
 async def test_of_a_batch_of_which_one_message_is_settled_meanwhile_the_others_are_decided(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

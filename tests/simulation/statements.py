@@ -230,12 +230,13 @@ def claim(
 ORGANIZATION: Final = UUID(int=0x7E57 << 64 | 0x8 << 60 | 1)
 
 
-def give_back(view: View, now: datetime, ids: Sequence[UUID], refunded: int) -> list[Row]:
+def give_back(view: View, now: datetime, ids: Sequence[UUID], refunded: int, at_once: bool) -> list[Row]:
     """`results.give_back`."""
     for id in ids:
         row = view.get("queue", id)
         if row is not None:
-            view.change("queue", id, not_before=now, attempts=max(row["attempts"] - refunded, 0))
+            free_at = now if at_once else row["not_before"]
+            view.change("queue", id, not_before=free_at, attempts=max(row["attempts"] - refunded, 0))
     return []
 
 
@@ -342,7 +343,7 @@ _BY_TEXT: Final[dict[str, Statement]] = {
 }  # fmt: skip
 _BY_BEGIN: Final[tuple[tuple[str, Statement], ...]] = (
     ("WITH due AS", claim),
-    ("UPDATE lab.queue SET not_before = now(), attempts = greatest", give_back),
+    ("UPDATE lab.queue SET not_before = CASE WHEN $3", give_back),
     ("UPDATE lab.queue SET not_before = now() WHERE not_before > now()", free_all),
     ("SELECT FROM lab.queue WHERE $1::uuid[] IS NULL", lock_queue),
     ("UPDATE lab.queue SET not_before = now(), attempts = attempts - 1", free_lost),

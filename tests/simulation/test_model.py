@@ -166,7 +166,7 @@ class Operations:
         return (self.dice.choice((1, 2, 64)), [self.dice.choice(self.links)] if self.dice.random() < 0.2 else [])
 
     def _give_back(self) -> tuple[Any, ...]:
-        return (self._some(), self.dice.random() < 0.5)
+        return (self._some(), self.dice.choice((0, 1, 3)), self.dice.random() < 0.5)
 
     def _free_all(self) -> tuple[Any, ...]:
         return (list(self.links[:1]),)
@@ -233,8 +233,8 @@ class Operations:
         claims = await results.claim(connection, most, [self.organization_id], not_of)
         return [(one.message_id, one.link_id, one.attempts) for one in claims]
 
-    async def do_give_back(self, connection: Any, ids: Sequence[UUID], refund: bool) -> None:
-        await results.give_back(connection, ids, refund=refund)
+    async def do_give_back(self, connection: Any, ids: Sequence[UUID], refund: int, at_once: bool) -> None:
+        await results.give_back(connection, ids, refund=refund, at_once=at_once)
 
     async def do_free_all(self, connection: Any, answering: Sequence[UUID]) -> None:
         await results.free_all(connection, [self.organization_id], answering)

@@ -349,7 +349,7 @@ async def test_an_ended_daemon_decides_nothing(
                     await results.commit(connection, laboratory.id, [outcome])
         with pytest.raises(LeaseLost):
             async with database.system() as system:
-                await results.give_back(system, [claim.message_id], refund=True)
+                await results.give_back(system, [claim.message_id], refund=1)
         assert await administrator.fetch(queue) == before
         assert await administrator.fetchval("select settled from lab.message") is None
         await journal.stop()
