@@ -30,6 +30,7 @@ from interface.store.alerts import AlertEvent, AlertView, SilenceView
 from interface.store.db import Connection
 
 LONGEST_SILENCE: Final = timedelta(days=31)
+RECEIVER: Final = "receiver"
 MOST_PARKED: Final = 100  # alerts of messages that could not be decided, to which nobody has seen yet
 
 
@@ -97,6 +98,11 @@ async def settle(
     for subject in sorted(there - wanted.keys()):
         await recover(connection, organization_id, kind, subject, recovery)
     return len(wanted.keys() ^ there)
+
+
+def receiver(channel: str, person: str) -> Subject:
+    """Whom nothing reaches by a channel that serves others, as it is stored."""
+    return _short(Subject(RECEIVER, f"{channel} to {person}"))
 
 
 def _short(subject: Subject) -> Subject:

@@ -36,11 +36,6 @@ LONGEST: Final = timedelta(minutes=15)  # nothing waits so long
 log = structlog.get_logger(__name__)
 
 
-def _receiver(message: Waiting) -> Subject:
-    """Whom nothing reaches by a channel that serves others."""
-    return Subject("receiver", f"{message.channel} to {message.person}")
-
-
 def wait_s(attempts: int) -> float:
     """5 s, 15 s, 45 s … to ten minutes."""
     return min(5.0 * 3.0 ** max(0, attempts - 1), 600.0)
@@ -115,7 +110,7 @@ class AlertSender:
         actor = alerting.watch_actor(organization_id)
         async with self._database.transaction(organization_id) as connection:
             await rows.note_sent(connection, actor, message, self.holder, self._now())
-            for subject in (Subject("channel", message.channel), _receiver(message)):
+            for subject in (Subject("channel", message.channel), alerting.receiver(message.channel, message.person)):
                 await alerting.recover(connection, organization_id, AlertKind.CHANNEL, subject)
         log.info("alert told", action="alert.told", channel=message.channel, message=str(message.id))
 
@@ -131,9 +126,8 @@ class AlertSender:
                 subject = Subject("channel", message.channel)
                 await alerting.enter(connection, organization_id, AlertKind.CHANNEL, subject, str(error))
             if refusals >= MOST_REFUSALS:  # the channel is well with the next message that it takes, for another
-                await alerting.enter(
-                    connection, organization_id, AlertKind.CHANNEL, _receiver(message), f"given up: {error}"
-                )
+                subject = alerting.receiver(message.channel, message.person)
+                await alerting.enter(connection, organization_id, AlertKind.CHANNEL, subject, f"given up: {error}")
         self._refused[message.id] = refusals
         if over or not refusals:
             del self._refused[message.id]

@@ -50,6 +50,7 @@ def looks(
         _of(AlertKind.CRITICAL_UNTOLD, lambda connection: _criticals(connection, alerts)),
         _of(AlertKind.DISPATCH, _dispatch),
         _of(AlertKind.DELIVERY, _deliveries),
+        lambda connection: _receivers(connection, organization_id, roster),
     )
 
 
@@ -110,6 +111,18 @@ async def _parked(connection: Connection, organization_id: UUID) -> Mapping[Aler
     and no other."""
     for id in await conditions.parked_no_more(connection):
         await alerting.recover(connection, organization_id, AlertKind.PARKED, Subject("message", id))
+    return {}
+
+
+async def _receivers(connection: Connection, organization_id: UUID, roster: Roster) -> Mapping[AlertKind, Found]:
+    """Who sends enters that nothing reaches somebody by a channel, and recovers it with what does. Nothing ever reaches
+    who is no contact by it any more: here those are over."""
+    contacts = [(person.id, person.contacts) for person in roster.people.values()]
+    contacts += [(wish.ward or wish.practitioner, wish.contacts) for wish in roster.wishes]
+    known = {alerting.receiver(one.channel, name) for name, some in contacts for one in some}
+    for subject in await store.standing(connection, AlertKind.CHANNEL) - known:
+        if subject.thing == alerting.RECEIVER:
+            await alerting.recover(connection, organization_id, AlertKind.CHANNEL, subject, "no contact any more")
     return {}
 
 

@@ -13,7 +13,7 @@ import pytest
 from interface.config.alerts import _url_problem
 from interface.domain.alerts import AlertKind, Severity, Subject
 from interface.domain.hours import read_hours
-from interface.domain.roster import Roster
+from interface.domain.roster import Contact, NoticeKind, Person, Roster, Shift, Wish
 from interface.errors import StoreAmbiguous, StoreUnavailable
 from interface.flow import alerting, qc_plans
 from interface.ops import alert_center
@@ -30,7 +30,7 @@ from tests.ops.receivers import MailServer, WebServer
 from tests.ops.telling import ROSTER
 from tests.records import found, user
 
-DISK = Subject("disk", "/var/lib")
+DISK, SMS = Subject("disk", "/var/lib"), Contact("sms", "+49 1")
 
 
 class Center:
@@ -471,3 +471,29 @@ async def test_a_critical_result_is_called_for_however_many_nobody_has_ever_told
         await critical()
         assert await alerts() == (standing + more, 0)
     assert await alerts() == (standing + 2, 0)
+
+
+async def test_that_nothing_reaches_somebody_is_over_once_they_are_no_contact_any_more(center: Center) -> None:
+    """Their address was put right by another channel, or they went: nothing could reach them there, the alert stood for
+    ever, and nobody would have been told when it is so again."""
+    gone = Person("gone", (Contact("mail", "gone@lab.example"),))
+    ward = Wish((Contact("mail", "w@lab.example"),), frozenset(NoticeKind), ward="3  A")
+    shift = Shift("day", ("anna", "gone"))
+    center.roster = replace(ROSTER, people={**ROSTER.people, "gone": gone}, shifts=(shift,), wishes=(ward,))
+    center.start()
+    center.post.refuse = {"RCPT gone@lab.example": "550 5.1.1 no such mailbox"}
+    async with center.database.transaction(center.organization.id) as connection:
+        await alerting.enter(connection, center.organization.id, AlertKind.DISK, DISK)
+        of_ward = Subject("receiver", "mail to 3  A")
+        await alerting.enter(connection, center.organization.id, AlertKind.CHANNEL, of_ward)
+
+    async def standing() -> set[str]:
+        return {one.subject for one in await center.rows() if one.kind == "channel" and one.recovered_at is None}
+
+    for _ in range(5):
+        await center.round(60)
+    assert await standing() == {"mail to 3 A", "mail to gone"}
+    center.roster = replace(center.roster, people={**ROSTER.people, "gone": replace(gone, contacts=(SMS,))})
+    center.start()
+    await center.round()
+    assert await standing() == {"mail to 3 A"}, "who is a contact is told of"
