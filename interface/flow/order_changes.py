@@ -110,6 +110,8 @@ async def change(
     if order.cancelled or all(item.status not in OPEN_ITEM for item in items):
         raise OrderError(["nothing of the order waits to be done any more"], conflict=True)
     await order_changes.update_facts(connection, new, asks, change.ward_at)
+    if known is not None and asks != known:  # a critical result calls who asked under the numbers of its test
+        await placing.ask_for(connection, order_id, known, asks)
     await audit.record(connection, actor, "update", "order", order_id, _difference(order, new, known, asks))
     return await _view(connection, order_id, audience)
 

@@ -78,16 +78,20 @@ select a.order_id, a.ward, array(
          where i.order_id = any($1::uuid[])) a
  order by a.place
 """
-# Of a critical result: the ward where the patient is now, and who asked for its test under the numbers that stand for
-# it; where none says who, who asked for the order.
+# Of a critical result: the ward where the patient is now, and who asked for its test under each number that stands for
+# it, or before there was one; where that does not say who, who asked for the order.
 _ASKED_OF_CRITICAL = """
 with t as (
     select t.id as record_id, l.ward, l.requester_id, r.order_item_id from lab.critical_notification t
       join lab.result r on r.id = t.result_id join lab.lab_order l on l.id = r.order_id where t.id = any($1::uuid[])
 ), q as (
-    select distinct t.record_id, p.requester_id from t join lab.placer_item w on w.order_item_id = t.order_item_id
+    select t.record_id, coalesce(p.requester_id, t.requester_id) as requester_id
+      from t join lab.placer_item w on w.order_item_id = t.order_item_id
       join lab.placer_order p on p.id = w.placer_order_id
-     where w.dropped_at is null and p.ended_at is null and p.requester_id is not null
+     where w.dropped_at is null and p.ended_at is null
+     union
+    select t.record_id, t.requester_id from t join lab.placer_item w on w.order_item_id = t.order_item_id
+     where w.ordered_before
 )
 select t.record_id, t.ward, array(
     select x from lab.practitioner_identifier p, unnest(array[p.authority || '|' || p.value, p.value]) x

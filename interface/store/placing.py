@@ -284,6 +284,13 @@ async def say(
     )  # fmt: skip
 
 
+async def ask_for(connection: Connection, order_id: UUID, known: UUID, now: UUID | None) -> None:
+    """Who asked for the order is somebody else: so they are of each number of it that said the same."""
+    await connection.execute(
+        "update lab.placer_order set requester_id = $3 where order_id = $1 and requester_id = $2", order_id, known, now
+    )
+
+
 async def wards(connection: Connection, order_id: UUID) -> list[str]:
     """From where the services of an order were ordered, as each number keeps it."""
     rows = await connection.fetch("select ward from lab.placer_order where order_id = $1", order_id)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
 
 import pytest
 
+from interface.domain.model import Sex
 from interface.domain.roster import NoticeKind
+from interface.domain.views import IdentifierView
 from interface.flow import order_changes
+from interface.flow.order_changes import OrderChange
+from interface.flow.orders import NewOrder, NewPractitioner, NewSpecimen, create_order
+from interface.flow.people import NewPatient
 from interface.store import changes, notices
 from tests.flow.hospital_use import PID, Hospital, hospital, link_of, order
 from tests.flow.laboratory import laboratory
@@ -108,3 +114,47 @@ async def test_a_critical_result_calls_who_asked_for_it_and_not_who_asked_for_an
         assert [one for one in await told(his) if one[0] is NoticeKind.CRITICAL] == [
             (NoticeKind.CRITICAL, "ICU", "DOCS|22")
         ]
+
+
+async def test_who_asked_is_whom_the_laboratory_has_put_right_and_who_had_asked_before(database_url: str) -> None:
+    """The number of a hospital kept who had asked at first, and whoever asked without one, or over REST, was called no
+    more where a hospital asked for the same."""
+    pid = "PID|1||P-1^^^TEST||Muster^Maria||19800501|F"
+    async with laboratory(database_url) as lab:
+        his = Hospital(lab, *link_of(lab))
+        assert await told(his) == []
+        await his.oml("PV1|1|I|3A", *asks(order("1", "K", barcode="S-1"), "11"), pid=pid)
+        [made] = await his.orders()
+        async with lab.database.transaction(lab.organization_id) as connection:
+            right = OrderChange(requester=NewPractitioner("33", "ARZT 33", authority="DOCS"))
+            await order_changes.change(connection, lab.director, made.id, right)
+        await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})
+        found = await measured(lab, "K", "8.1")
+        await lab.release(found.id)
+        assert [one for one in await told(his) if one[0] is NoticeKind.CRITICAL] == [
+            (NoticeKind.CRITICAL, "3A", "DOCS|33")
+        ]
+
+
+@pytest.mark.parametrize("number", ["", "EMR-1"])
+async def test_who_had_asked_over_rest_is_called_beside_the_hospital_that_asks_for_the_same(
+    database_url: str, number: str
+) -> None:
+    pid = "PID|1||P-1^^^TEST||Muster^Maria||19800501|F"
+    async with laboratory(database_url) as lab:
+        his = Hospital(lab, *link_of(lab))
+        assert await told(his) == []
+        new = NewOrder(
+            (NewSpecimen(("K",), "S-1"),), ward="3A", requester=NewPractitioner("11", "ARZT 11", authority="DOCS"),
+            patient=NewPatient((IdentifierView("TEST", "P-1"),), "Muster", "Maria", date(1980, 5, 1), Sex.FEMALE),
+            placer_number=number,
+        )  # fmt: skip
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await create_order(connection, lab.director, new)
+        await his.oml("PV1|1|I|3A", *asks(order("2", "K", barcode="S-1"), "22"), pid=pid)
+        await intervals(lab, "K", CRITICAL | {"low": 3.5, "high": 5.1})
+        found = await measured(lab, "K", "8.1")
+        await lab.release(found.id)
+        assert [one for one in await told(his) if one[0] is NoticeKind.CRITICAL] == [
+            (NoticeKind.CRITICAL, "3A", "DOCS|11"), (NoticeKind.CRITICAL, "3A", "DOCS|22"),
+        ]  # fmt: skip
