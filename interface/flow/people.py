@@ -238,8 +238,8 @@ async def unmerge(connection: Connection, actor: Actor, prior_id: UUID, reason: 
     await specimens.touch_orders(connection, await merge_taken_back(connection, actor.organization_id, known))
     persons = {id: records[0] for id, records in (await people.persons(connection, known)).items()}
     look = await compared_with_others(connection, persons)
-    others = [id for id, person in persons.items() if person != persons[prior_id]]
-    meanwhile = await ordered_since(connection, edge.id, others)
+    own = {id for id, person in persons.items() if person == persons[prior_id]}
+    meanwhile = await ordered_since(connection, edge.id, [id for id in persons if id not in own], own)
     again = {"look_again": " ".join(dict.fromkeys(str(one.result_id) for one in look))} if look else {}
     again |= {"ordered_meanwhile": " ".join(str(one.order_id) for one in meanwhile)} if meanwhile else {}
     told = {"survivor": str(edge.survivor), "reason": reason, **again}

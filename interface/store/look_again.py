@@ -42,12 +42,21 @@ WHERE r.id = ANY(ARRAY(
      WHERE a.id = $1 AND b.status = 'entered-in-error')) AND (r.status = 'entered-in-error'
     OR (v.comparator, v.value, v.unit) IS DISTINCT FROM (now.comparator, now.value, now.unit))
 """  # noqa: S608 - words of ours
+# A merge that was turned round (`flow.people.turn_round`) took another one back in its own transaction: what was
+# ordered since that one is of the record that was in use then, which is the prior's now.
 _SINCE = """
+WITH RECURSIVE m AS (
+    SELECT e.survivor_id, e.created_at FROM lab.patient_merge e WHERE e.id = $1
+     UNION
+    SELECT e.survivor_id, e.created_at FROM m
+      JOIN lab.patient_merge u ON u.prior_id = m.survivor_id AND u.created_at = m.created_at
+      JOIN lab.patient_merge e ON e.id = u.undoes_id
+)
 SELECT o.id, o.number, o.placer_number, o.patient_id, o.ordered_at
-FROM lab.lab_order o CROSS JOIN (SELECT created_at FROM lab.patient_merge WHERE id = $1) m
-WHERE o.patient_id = ANY($2) AND (m.created_at > now()
+FROM lab.lab_order o CROSS JOIN (SELECT min(created_at) AS first, count(*) AS times FROM m) m
+WHERE (o.patient_id = ANY($2) OR m.times > 1 AND o.patient_id = ANY($3)) AND (m.first > now()
     OR ('x' || substr(replace(o.id::text, '-', ''), 1, 12))::bit(48)::bigint
-        >= floor(extract(epoch FROM m.created_at) * 1000)) ORDER BY o.id
+        >= floor(extract(epoch FROM m.first) * 1000)) ORDER BY o.id
 """
 _OTHERS = """
 SELECT v.id, v.result_id, r.patient_id, v.comparator || v.value AS value, v.unit
@@ -56,11 +65,12 @@ FROM lab.result_version v JOIN lab.result r ON r.id = v.result_id WHERE v.id = A
 
 
 async def ordered_since(
-    connection: Connection, merge_id: UUID, patient_ids: Iterable[UUID]
+    connection: Connection, merge_id: UUID, survivors: Iterable[UUID], priors: Iterable[UUID]
 ) -> tuple[OrderedMeanwhile, ...]:
-    """The orders of these records that were made since a merge, by the time in their ids; all, where the merge is of a
-    time that is to come, by a clock that was put back since."""
-    rows = await connection.fetch(_SINCE, merge_id, list(patient_ids))
+    """The orders of the survivor's records that were made since a merge, by the time in their ids, and where that was
+    turned round since the first, of the prior's too; all, where the merge is of a time that is to come, by a clock that
+    was put back since."""
+    rows = await connection.fetch(_SINCE, merge_id, list(survivors), list(priors))
     return tuple(OrderedMeanwhile(*row) for row in rows)
 
 

@@ -498,6 +498,23 @@ async def test_the_record_that_the_hospital_goes_on_with_is_the_one_in_use(his: 
     assert {each.merged_into for each in await known(his)} == {None}
 
 
+async def test_what_was_ordered_before_the_merge_was_turned_round_is_named_as_well(his: Hospital) -> None:
+    """It is on the record that was in use then, which is the prior's now: to be looked at once they are two again."""
+    await his.adt("A01", pid("P-1", "MUSTER^M"))
+    await his.adt("A01", pid("P-2", "MUSTER^MARIA"))
+    one, other = await known(his)
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        await people.merge(connection, his.lab.director, other.id, one.id, "registered twice")
+    await his.oml(*order("1", "K", barcode="B-1"), pid=pid("P-2"))
+    assert (await merge(his, "P-2", "P-1")).errors == []
+    await his.oml(*order("2", "NA", barcode="B-2"), pid=pid("P-1"))
+    assert (await merge(his, "P-1", "P-2")).errors == [], "nobody has taken it back"
+    assert (await merge(his, "P-2", "P-1")).errors == []
+    async with his.lab.database.transaction(his.lab.organization_id) as connection:
+        view = await people.unmerge(connection, his.lab.director, one.id, "two persons")
+    assert [(row.placer_number, row.patient_id) for row in view.ordered_meanwhile] == [("1", one.id), ("2", other.id)]
+
+
 async def test_nor_does_a_merge_of_before_that_is_told_once_more_turn_a_later_one_round(his: Hospital) -> None:
     for survivor, prior in (("P-2", "P-1"), ("P-3", "P-2"), ("P-2", "P-1")):
         assert (await merge(his, survivor, prior)).code == "AA"
