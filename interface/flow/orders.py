@@ -466,10 +466,10 @@ def _same_specimen(asked: tuple[NewSpecimen, tuple[UUID, ...]], known: SpecimenR
     specimen, tests = asked
     return (
         specimen.barcode in ("", known.barcode)
-        and specimen.type == known.type
+        and specimen.type in (known.type, known.first_type)
         and specimen.container in ("", known.container, known.first_container)
         and specimen.time_point_min == known.time_point_min
-        and specimen.collected_at in (None, known.collected_at)
+        and specimen.collected_at in (None, known.collected_at, known.first_collected)
         and frozenset(tests) in (known.test_ids, known.placed_ids)
     )
 

@@ -43,6 +43,8 @@ class SpecimenRow:
     at_first: bool
     container: str = ""
     first_container: str = ""  # as it was ordered; another one may have been drawn
+    first_type: str = ""  # the same: it may have been told since
+    first_collected: datetime | None = None  # the same: it may have been put right
     time_point_min: int | None = None
 
 
@@ -144,10 +146,10 @@ with recursive part (of, id) as (
     select id, id from lab.specimen where order_id = $1 and parent_id is null
     union all select part.of, s.id from part join lab.specimen s on s.parent_id = part.id
 )
-select s.barcode, s.type, s.collected_at, s.container, s.time_point_min, coalesce((
-           select k.body ->> 'container' from lab.record_version k
-           where k.kind = 'specimen' and k.record_id = s.id order by k.version limit 1), s.container
-       ) as first_container,
+select s.barcode, s.type, s.collected_at, s.container, s.time_point_min,
+       coalesce(k.body ->> 'container', s.container) as first_container,
+       coalesce(k.body ->> 'type', s.type) as first_type,
+       (k.body ->> 'collected_at')::timestamptz as first_collected,
        s.created_at = min(s.created_at) over () as at_first,
        array_remove(array_agg(i.test_id), null) as test_ids,
        array_remove(array_agg(i.test_id) filter (where i.status <> 'cancelled'), null) as wanted_ids,
@@ -156,7 +158,9 @@ select s.barcode, s.type, s.collected_at, s.container, s.time_point_min, coalesc
             where w.order_item_id = i.id and p.number = $2 and p.authority = $3)), null) as placed_ids
 from part join lab.specimen s on s.id = part.of
 left join lab.order_item i on i.specimen_id = part.id
-group by s.id order by s.id
+left join lateral (select v.body from lab.record_version v
+    where v.kind = 'specimen' and v.record_id = s.id order by v.version limit 1) k on true
+group by s.id, k.body order by s.id
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -49,6 +49,39 @@ async def collected_in_another(laboratory: Laboratory, made: OrderView) -> None:
     assert specimen_id is not None
     async with laboratory.database.transaction(laboratory.organization_id) as connection:
         await specimens.collect(connection, laboratory.technologist, specimen_id, at=datetime.now(UTC), container="HEP")
+
+
+TAKEN = datetime.now(UTC) - timedelta(hours=6)
+
+
+async def timed_otherwise(laboratory: Laboratory, made: OrderView) -> None:
+    specimen_id = made.items[0].specimen_id
+    assert specimen_id is not None
+    at = TAKEN - timedelta(days=1)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await specimens.retime(connection, laboratory.technologist, specimen_id, at=at, reason="another day")
+
+
+async def test_so_it_is_when_its_type_was_told_since(laboratory: Laboratory) -> None:
+    tube = replace(SAID, type="")
+    made = await laboratory.order(said(specimens=(tube,)))
+    specimen_id = made.items[0].specimen_id
+    assert specimen_id is not None
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await specimens.tell_type(connection, laboratory.technologist, specimen_id, "BLD")
+    assert (await laboratory.order(said(specimens=(tube,)))).id == made.id
+    with pytest.raises(OrderError, match="different"):
+        await laboratory.order(said(specimens=(replace(tube, type="SER"),)))
+
+
+async def test_so_it_is_when_its_time_of_collection_was_put_right(laboratory: Laboratory) -> None:
+    tube = replace(SAID, collected_at=TAKEN)
+    made = await laboratory.order(said(specimens=(tube,)))
+    await timed_otherwise(laboratory, made)
+    for at in (TAKEN, TAKEN - timedelta(days=1)):
+        assert (await laboratory.order(said(specimens=(replace(tube, collected_at=at),)))).id == made.id
+    with pytest.raises(OrderError, match="different"):
+        await laboratory.order(said(specimens=(replace(tube, collected_at=TAKEN - timedelta(hours=1)),)))
 
 
 @pytest.mark.parametrize(
