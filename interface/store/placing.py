@@ -181,9 +181,9 @@ async def stand_for(
     item_ids: Iterable[UUID],
     before: Collection[UUID] = (),
 ) -> None:
-    """The number stands for these items too, and is on their order's report. `before`: those that somebody had ordered
-    without a number."""
-    ids = list(item_ids)
+    """The number stands for these items too, and is on their order's report; each once, for two containers may say the
+    barcode of one tube (SPM-2). `before`: those that somebody had ordered without a number."""
+    ids = list(dict.fromkeys(item_ids))
     await connection.execute(
         "insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)"
         " select $1, $2, id, id = any($4::uuid[]) from unnest($3::uuid[]) as i (id)"

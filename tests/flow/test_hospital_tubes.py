@@ -211,3 +211,14 @@ async def test_an_order_is_of_each_container_of_its_specimen(his: Hospital) -> N
     assert [[(test, barcode) for test, _, barcode in one] for one in await his.tests()] == [
         [("K", "C-1"), ("K", "C-2")], [("NA", "C-3"), ("CL", "C-4")],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["OML^O21^OML_O21", "OML^O33^OML_O33"])
+@pytest.mark.parametrize(("spm", "sac"), [("SPM|1|C-1||SER", "SAC|||"), ("SPM|1|||SER", "SAC|||C-1")])
+async def test_containers_of_one_barcode_are_one_tube(his: Hospital, kind: str, spm: str, sac: str) -> None:
+    """AE was the answer, as of a fault of the laboratory's system: nothing was ordered, however often it was said."""
+    ordered = order("1", "K", spm="")
+    lines = (spm, sac, sac, *ordered) if "O33" in kind else (*ordered, spm, sac, sac)
+    said = await his.send(message(kind, PID, *lines))
+    assert (said.controls, said.barcodes) == (["OK"], ["C-1"])
+    assert [[(test, barcode) for test, _, barcode in one] for one in await his.tests()] == [[("K", "C-1")]]
