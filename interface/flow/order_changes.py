@@ -104,6 +104,8 @@ async def change(
     known = order.requester.id if order.requester else None
     asks = await orders.requester_of(connection, actor, change.requester_id, change.requester) or known
     asks = None if "requester" in change.cleared else asks
+    if change.ward is not None and new.ward == order.ward:
+        await order_changes.still_there(connection, [order_id], change.ward_at)
     if new == order and asks == known:
         await audit.record(connection, actor, "read", "order", order_id, {"by": "change"})
         return await _view(connection, order_id, audience)

@@ -495,8 +495,6 @@ async def _change_facts(connection: Connection, actor: Actor, known: Placed, ask
         history = "\n".join(dict.fromkeys((*order.clinical_history.splitlines(), *history.splitlines())))
     if order and said.ward.strip() not in ("", order.ward):
         await rows.keep_asked(connection, [order.id])
-    elif order and said.ward.strip():
-        await still_there(connection, [order.id], said.ordered_at)
     change = OrderChange(
         priority=priority,
         clinical_history=history or None,

@@ -137,3 +137,15 @@ async def test_the_ward_that_was_said_over_rest_is_left_by_no_transfer_of_before
     await ask(bench, token, "PATCH", path, 200, ward="OPS", version=made["version"])
     assert await moved(before) == "OPS"
     assert await moved(datetime.now(UTC)) == "3A"
+
+
+async def test_so_it_is_where_the_ward_that_it_has_is_said_once_more(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    made = await ask(bench, token, "POST", "/api/orders", 201, **ORDER, ward="ICU")
+    path, before = f"/api/orders/{made['id']}", datetime.now(UTC) - timedelta(hours=1)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await connection.execute("update lab.lab_order set ward_at = now() - interval '2 hours'")
+    await ask(bench, token, "PATCH", path, 200, ward="ICU", version=made["version"])
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        assert await order_changes.move(connection, [UUID(made["patient_id"])], "3A", before) == []
