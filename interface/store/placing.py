@@ -169,7 +169,7 @@ def known_by(said: Sequence[Sequence[str]] | None) -> tuple[IdentifierView, ...]
 _SAID_ANEW = """
 with o as (
     select id from lab.lab_order where updated_at <> now() and id in (
-        select i.order_id from lab.order_item i where i.id = any($1::uuid[])) order by id for update)
+        select i.order_id from lab.order_item i where i.id = any($1::uuid[])) order by id for no key update)
 update lab.lab_order set version = version + 1, updated_at = now() from o where lab_order.id = o.id
 """
 

@@ -13,8 +13,8 @@ branch_labels = None
 depends_on = None
 
 # [authority, number] of each service that an item is of, before them the order's own where it is no service's but that
-# of a group; null of an item that is of none. One that ended is not asked for any more: an item that others ask for is
-# not known by it.
+# of a group; null of an item that is of none. One that ended, or was changed to be without it, asks for it no more:
+# what others ask for is not known by it; what nobody does is known by all that did.
 KNOWN_BY = """
 create function lab.known_by(item uuid, status text, number text, authority text) returns jsonb
 language sql stable as $$
@@ -27,8 +27,8 @@ language sql stable as $$
             union all
             select 1, p.id, p.authority, p.number
               from lab.placer_item w join lab.placer_order p on p.id = w.placer_order_id
-             where w.order_item_id = item and w.dropped_at is null
-               and (p.ended_at is null or known_by.status in ('cancelled', 'rejected'))) x) end
+             where w.order_item_id = item and (
+                w.dropped_at is null and p.ended_at is null or known_by.status in ('cancelled', 'rejected'))) x) end
 $$
 """
 # As in 0034, with the numbers of each item.

@@ -11,7 +11,7 @@ import pytest
 
 from interface.domain.views import Actor, ActorKind, Audience
 from interface.flow.orders import NewSpecimen
-from interface.flow.placing import Batch, PlacedTube, Placing, cancel, place
+from interface.flow.placing import Batch, PlacedTube, Placing, cancel, change, place
 from interface.store import lab, lab_changes, placing
 from interface.store.placing import PlacerNumber
 from tests.api.bench import Bench, Laboratory
@@ -167,3 +167,21 @@ async def test_a_number_that_comes_or_goes_makes_another_version_of_the_request(
     versions = [tag.removeprefix("W/").strip('"') for tag in seen]
     said = [await numbers_of(bench, token, f"{first}/_history/{version}") for version in versions]
     assert (len(set(seen)), said) == (3, [["R-1"], ["R-1", "R-2"], ["R-2"]])
+
+
+async def test_what_a_hospital_changes_its_order_to_be_without_is_known_by_its_number(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """An EMR that files by the number was told that something is revoked, and not what."""
+    person = answered(await send(bench, token, bundle(entry(patient()))))[0][1]
+    batch = Batch(Actor(ActorKind.LINK, UUID(int=2), "his", laboratory.organization_id), UUID(person.partition("/")[2]))
+    await place_as_hl7_does(laboratory, batch, "R-1", "HGB")
+    [first] = await found(bench, token, "urn:his|R-1")
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await lab_changes.lock_orders(connection, laboratory.organization_id)
+        await change(connection, replace(batch, order_id=None), Placing(PlacerNumber("R-1", "urn:his"), ("WBC",)))
+    assert (await numbers_of(bench, token, first), await status(bench, token, first)) == (["R-1"], "revoked")
+    both = await found(bench, token, "urn:his|R-1")
+    assert first in both and len(both) == 2
+    newest = (await bench.get(f"/fhir/{first}/_history", token)).json["entry"][0]["resource"]
+    assert newest == (await bench.get(f"/fhir/{first}", token)).json

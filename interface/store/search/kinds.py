@@ -223,8 +223,8 @@ _OF_ITEMS = "select y.id from lab.order_item y join lab.lab_order n on n.id = y.
 _BY_ORDER = """(not exists (select from lab.placer_item w where w.order_item_id = y.id) or not exists (
     select from lab.placer_order q where q.number = n.placer_number and q.authority = n.placer_authority))"""
 _OF_SERVICES = """select y.id from lab.placer_order n
-    join lab.placer_item w on w.placer_order_id = n.id and w.dropped_at is null
-    join lab.order_item y on y.id = w.order_item_id and (n.ended_at is null or y.status in ('cancelled', 'rejected'))"""
+    join lab.placer_item w on w.placer_order_id = n.id join lab.order_item y on y.id = w.order_item_id
+     and (w.dropped_at is null and n.ended_at is null or y.status in ('cancelled', 'rejected'))"""
 _REQUEST_NUMBERS = Numbered(
     "i.id",
     (
