@@ -51,6 +51,7 @@ from interface.api import (
 )
 from interface.api.context import (
     ACTOR,
+    AFTER,
     ENDING,
     NEEDS,
     NOTED,
@@ -292,6 +293,8 @@ async def _changed(request: web.Request, handler: Handler) -> web.StreamResponse
     if ACTOR not in request or _asks(request):
         return await handler(request)
     response = await idempotency.once(request, handler)
+    if (after := request.get(AFTER)) is not None:
+        await after()
     waking.wake(actor_of(request).organization_id)
     services(request).feed.poke(actor_of(request).organization_id)
     return response

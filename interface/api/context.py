@@ -99,6 +99,8 @@ SERVICES = web.AppKey("services", Services)
 NEEDS: web.AppKey[dict[tuple[str, str], Need]] = web.AppKey("needs", dict)
 SEAL = web.RequestKey("seal", Seal)  # of the page links of who asks
 ACTOR, TOKEN, REQUEST_ID = web.RequestKey("actor", Actor), web.RequestKey("token", str), web.RequestKey("id", str)
+# What is done once the change is committed
+AFTER: web.RequestKey[Callable[[], Awaitable[None]]] = web.RequestKey("after")
 NOTED = web.RequestKey("noted", bool)  # its refusal stands in the audit
 ADDRESS = web.RequestKey("address", str)  # from where it comes, `limits.client_address`
 

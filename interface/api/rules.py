@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from interface.api.bodies import read_body
-from interface.api.context import Need, Route, actor_of, json_response, note_read, services
+from interface.api.context import AFTER, Need, Route, actor_of, json_response, note_read, services
 from interface.api.lists import not_found, read_query
 from interface.domain.agreement import Agreement
 from interface.domain.autoverify import Scope, Switch
@@ -165,7 +165,7 @@ async def activate(request: web.Request) -> web.StreamResponse:
     database, named = services(request).database, _named(request)
     async with database.transaction(actor.organization_id) as connection:
         made = await flow.activate(connection, actor, *named, reason)
-    await recalculation.put_in_force(database, actor, made.name)
+    request[AFTER] = lambda: recalculation.put_in_force(database, actor, made.name)
     return json_response(_revision(made))
 
 

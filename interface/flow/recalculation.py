@@ -40,7 +40,7 @@ from interface.store import surroundings as around
 from interface.store.catalogues import read_catalogue
 from interface.store.db import Connection, Database
 from interface.store.people import persons
-from interface.store.rules import last_rules, rules_of_each
+from interface.store.rules import drained, last_rules, rules_of_each
 from interface.store.surroundings import KnownResult
 
 log = structlog.get_logger(__name__)
@@ -87,6 +87,7 @@ async def put_in_force(database: Database, actor: Actor, name: str) -> None:
     would. For who has committed that; of what fails here a fault of ours must not be said of it."""
     try:
         async with database.organization(actor.organization_id) as connection:
+            await drained(connection, actor.organization_id)  # what is decided by the rules of before waits as well
             catalogue = await read_catalogue(connection, actor.organization_id, "", None)
             rule_set = Rules(await rule_sets().current(connection, catalogue.tests, name)).rule_set
             waiting = await rows.waiting_for(connection, {rule.target for rule in rule_set.calculations})

@@ -13,6 +13,7 @@ from interface.domain.views import Actor
 from interface.flow import recalculation
 from interface.flow.rules import RuleSets
 from interface.store.db import Database
+from interface.store.rules import in_force as in_force_now
 from tests.api.bench import Bench, Laboratory
 from tests.api.rules_use import RULES as BODY
 
@@ -142,3 +143,26 @@ async def test_who_puts_a_revision_in_force_has_calculated_what_was_ordered_befo
     await ask(bench, director, "/default@1/test", cases=CASES.strip(), form="csv", stamp=True)
     await ask(bench, director, "/default@1/activate", reason="ready")
     assert followed == ["default"]
+
+
+async def test_a_revision_is_in_force_before_anything_is_calculated_by_it_under_a_key_too(
+    bench: Bench, laboratory: Laboratory, director: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was committed with the answer: until then links decided by the rules of before, and what they measured was not
+    looked for any more."""
+    in_force: list[str] = []
+
+    async def follow(_: Database, actor: Actor, name: str) -> None:
+        async def seen() -> None:
+            async with laboratory.database.transaction(laboratory.organization_id) as connection:
+                in_force.extend(one.name for one in await in_force_now(connection))
+
+        await asyncio.create_task(seen())
+
+    monkeypatch.setattr(recalculation, "put_in_force", follow)
+    await stored(bench, director)
+    await ask(bench, director, "/default@1/test", cases=CASES.strip(), form="csv", stamp=True)
+    under = {"json": {"reason": "ready"}, "headers": {HEADER: "one"}}
+    for _ in range(2):
+        assert (await bench.ask("POST", "/api/rules/default@1/activate", director, **under)).status == 200
+    assert in_force == ["default"], "once"

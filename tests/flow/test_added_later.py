@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.specimens import RejectReason
 from interface.flow import order_changes, recalculation, results, review, specimens
+from interface.flow.around import add_neighbours
 from interface.flow.correction import NewValue
 from tests.flow.hospital_use import Hospital, link_of, order
 from tests.flow.laboratory import Laboratory, laboratory
@@ -211,3 +213,34 @@ async def test_what_is_released_is_not_calculated_anew_by_it(lab: Laboratory) ->
     assert (await only(lab, "AGAP")).status is FINAL
     assert (await only(lab)).version == before.version
     assert await lab.owner.fetchval("select count(*) from lab.result where pending_version_id is not null") == 0
+
+
+async def test_so_is_what_was_measured_while_its_rule_was_put_in_force(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who decided by the rules of before was not done when it was looked for what waits, and calculated nothing."""
+    await put_in_force(lab, RULES.replace(GAP, ""))
+    await lab.order("S-1", *VALUES, "AGAP")
+    gate = Gate("")
+
+    async def by_the_rules_of_before(*of: Any) -> None:
+        gate.locked.set()
+        await gate.go_on.wait()
+        await add_neighbours(*of)
+
+    monkeypatch.setattr(results, "add_neighbours", by_the_rules_of_before)
+    await lab.send(sent("S-1", VALUES))
+    deciding = asyncio.create_task(lab.worker.work())
+    await gate.locked.wait()
+    await put_in_force(lab)
+    following = asyncio.create_task(recalculation.put_in_force(lab.database, lab.director, "default"))
+    await asyncio.wait({following, asyncio.create_task(looked(lab))}, return_when=asyncio.FIRST_COMPLETED)
+    gate.go_on.set()
+    await asyncio.gather(deciding, following)
+    assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
+
+
+async def looked(lab: Laboratory) -> None:
+    """Some round trips to the database, in which who does not wait is done."""
+    for _ in range(50):
+        await lab.owner.fetchval("select pg_sleep(0)")
