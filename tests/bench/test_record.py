@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.bench.record import FILE, TARGETS, note
-from tests.bench.whole import DATA, PAGE, enter, page
+from tests.bench.whole import DATA, PAGE, enter, others, page
 
 ABOUT = {"commit": "abc", "at": "2026-01-02 03:04 UTC", "machine": "2 x a processor", "python": "3.11"}
 
@@ -42,6 +42,23 @@ def test_what_was_run_by_itself_stands_beside_a_full_run_and_says_so(tmp_path: P
     assert "| yes | 800,000 messages; by itself, `" in rows["P13-growth"] and "by itself" not in rows["P7"]
     again = {"about": ABOUT, "figures": [{"name": "P13-growth", "value": 6.0, "how": ""}], "failed": []}
     assert "**no**" in page(again | {"entered": data["entered"]})
+
+
+def test_of_what_two_parts_measure_the_comparison_counts() -> None:
+    figures = [{"name": "P1-ack", "value": 0.55, "how": "compared"}, {"name": "P1-ack", "value": 0.66, "how": "again"}]
+    assert "compared" in page({"about": ABOUT, "figures": figures, "failed": []})
+
+
+def test_the_last_run_on_each_other_kind_of_processor_stays() -> None:
+    def of(machine: str, value: float) -> dict[str, Any]:
+        figures = [{"name": "P7", "value": value, "how": ""}]
+        return {"about": ABOUT | {"machine": f"2 x {machine}, 24 GB"}, "figures": figures, "failed": [], "entered": {}}
+
+    first = of("one", 0.61) | {"others": others(of("one", 0.61), {})}
+    second = of("other", 0.62) | {"others": others(of("other", 0.62), first)}
+    third = of("one", 0.63) | {"others": others(of("one", 0.63), second)}
+    assert ("0.61" in page(second), "0.62" in page(second)) == (True, True)
+    assert [value in page(third) for value in ("0.61", "0.62", "0.63")] == [False, True, True]
 
 
 def test_every_target_has_one_bound() -> None:

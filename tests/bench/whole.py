@@ -1,8 +1,8 @@
 """`scripts/bench all`: every measurement of docs/performance.md in one run, and that page made of it.
 
 Each part runs as it does alone, one after another, on a machine that does nothing else; what it notes (record.py) goes
-to docs/performance.json with the machine and the commit. A part that fails is named and the others go on. About twelve
-minutes; what takes longer is run by itself and entered:
+to docs/performance.json with the machine and the commit. A part that fails is named and the others go on. About
+twenty-five minutes; what takes longer is run by itself and entered:
 
     LABORA_BENCH_RECORD=found scripts/bench endurance --messages 1000000   # P13-growth
     LABORA_BENCH_RECORD=found scripts/bench api --observations 16000000    # P10
@@ -29,7 +29,7 @@ from tests.bench.yardstick import ROOT, ran, say, scratch_folder, stopped_by_sig
 
 PARTS: tuple[tuple[str, ...], ...] = (
     ("wire",),
-    ("compare", "--rounds", "2"),
+    ("compare", "--rounds", "3"),
     ("links", "--connections", "16", "--only", "mllp", "--rounds", "1"),
     ("flow",),
     ("query", "--rounds", "400"),
@@ -43,7 +43,8 @@ HEAD = """# Performance
 Made by `scripts/bench all`; nobody edits it. Every figure is of one run on one machine, and the ratios are to the
 ceilings of that run: reference servers that do the least that can answer (`limit-…` of the yardstick), with the
 drivers and PostgreSQL on the same processors. `others` is what the rest of the machine took meanwhile: above 20 % a
-figure is not to be quoted. One that is not met stands here as it is.
+figure is not to be quoted. One that is not met stands here as it is. What a ratio comes to differs with the processor:
+below stands the last whole run on each other kind.
 
 """
 
@@ -71,10 +72,16 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def page(data: dict[str, Any]) -> str:
-    """docs/performance.md of a run: a line for every target, measured or not."""
-    about, entered = data["about"], data.get("entered", {})
-    found = entered | {row["name"]: row for row in data["figures"]}
+def _kind(about: dict[str, str]) -> str:
+    """The processors it ran on, without the system."""
+    return about["machine"].partition(",")[0]
+
+
+def _table(data: dict[str, Any], entered: dict[str, Any]) -> str:
+    """A line for every target, measured or not."""
+    about = data["about"]
+    # Of what two parts measure it is the first that counts, the yardstick's own comparison.
+    found = entered | {row["name"]: row for row in reversed(data["figures"])}
     lines = [
         f"Commit `{about['commit']}`, {about['at']}. {about['machine']}, Python {about['python']}.\n",
         "| target | what | measured | wanted | met | how |",
@@ -96,7 +103,20 @@ def page(data: dict[str, Any]) -> str:
         )
     failed = data["failed"]
     more = f"\nParts that ended otherwise than with a table: {', '.join(failed)}.\n" if failed else ""
-    return HEAD + "\n".join(lines) + "\n" + more
+    return "\n".join(lines) + "\n" + more
+
+
+def page(data: dict[str, Any]) -> str:
+    """docs/performance.md of a run, with the last on each other kind of processor."""
+    others = [f"\n## {kind}\n\n{_table(run, {})}" for kind, run in sorted(data.get("others", {}).items())]
+    return HEAD + _table(data, data.get("entered", {})) + "".join(others)
+
+
+def others(data: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """The last run on each kind of processor but that of `data`; `kept`: what the page was of until now."""
+    known = kept.get("others", {}) | ({_kind(kept["about"]): kept} if kept else {})
+    runs = {kind: {name: run[name] for name in ("about", "figures", "failed")} for kind, run in known.items()}
+    return {kind: run for kind, run in runs.items() if kind != _kind(data["about"])}
 
 
 def noted(file: Path) -> list[dict[str, Any]]:
@@ -147,7 +167,7 @@ def main() -> int:
         _write(enter(kept, options.enter), DATA)
         return 0
     data = run([part for part in PARTS if part[0] in (options.only or [part[0]])])
-    _write(data | {"entered": kept.get("entered", {})}, options.to)
+    _write(data | {"entered": kept.get("entered", {}), "others": others(data, kept)}, options.to)
     met = [TARGETS[row["name"]].met(row["value"]) for row in data["figures"]]
     say(f"\n{sum(met)} of {len(met)} figures as wanted" + "".join(f"; {part} failed" for part in data["failed"]))
     return 0 if all(met) and not data["failed"] else 1
