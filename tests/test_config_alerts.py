@@ -222,5 +222,7 @@ def test_of_several_laboratories_a_notice_says_whose_ward_it_means(tmp_path: Pat
         parse(f"{text}\n{''.join(links)}", HERE, SECRETS)
     [problem] = caught.value.problems
     assert (problem.path, "several laboratories" in problem.text) == ("roster.notice[0].organization", True)
+    with pytest.raises(ConfigError, match="several laboratories"):  # one of them works by hand, and has a 3A too
+        parse(f'organizations = ["north"]\n{text}\n{links[0]}', HERE, SECRETS)
     (tmp_path / "roster.toml").write_text(ROSTER.replace('ward = "3A"', 'ward = "3A"\norganization = "north"'))
     assert parse(f"{text}\n{''.join(links)}", HERE, SECRETS)

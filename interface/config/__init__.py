@@ -72,8 +72,8 @@ def parse(text: str, source: Path, environ: Mapping[str, str]) -> Settings:
     problems: list[ConfigProblem] = []
     settings = _settings(Table(document, "", problems), source, environ)
     roster = read_roster(settings.alerts, problems)
-    if len({link.organization for link in settings.links}) > 1:
-        text = "is missing: the links are of several laboratories; of whose orders does it tell?"
+    if len(settings.laboratories) > 1:
+        text = "is missing: the configuration has several laboratories; of whose orders does it tell?"
         unclear = [at for at, wish in enumerate(roster.wishes) if not wish.organization]
         problems += [ConfigProblem(f"roster.notice[{at}].organization", text) for at in unclear]
     if problems:
