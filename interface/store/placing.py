@@ -181,13 +181,20 @@ async def stand_for(
     item_ids: Iterable[UUID],
     before: Collection[UUID] = (),
 ) -> None:
-    """The number stands for these items too, and is on their order's report; each once, for two containers may say the
-    barcode of one tube (SPM-2). `before`: those that somebody had ordered without a number."""
+    """The number stands for these items too, and is on their order's report; so does over FHIR that of its requisition.
+    Each once, for two containers may say the barcode of one tube (SPM-2). `before`: those that somebody had ordered
+    without a number."""
     ids = list(dict.fromkeys(item_ids))
     await connection.execute(
-        "insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)"
-        " select $1, $2, id, id = any($4::uuid[]) from unnest($3::uuid[]) as i (id)"
-        " on conflict (placer_order_id, order_item_id) do update set dropped_at = null",
+        """
+        insert into lab.placer_item (organization_id, placer_order_id, order_item_id, ordered_before)
+        select $1, n.id, i.id, i.id = any($4::uuid[]) from unnest($3::uuid[]) as i (id) cross join (
+            select $2::uuid as id union select p.id from lab.placer_order q join lab.placer_order p
+                on p.order_id = q.order_id and p.number = q.group_number and p.authority = q.group_authority
+             where q.id = $2 and q.link_id is null and p.ended_at is null) n
+        on conflict (placer_order_id, order_item_id) do update set dropped_at = null
+            where placer_item.dropped_at is not null
+        """,
         organization_id,
         placed_id,
         ids,

@@ -185,3 +185,19 @@ async def test_what_a_hospital_changes_its_order_to_be_without_is_known_by_its_n
     assert first in both and len(both) == 2
     newest = (await bench.get(f"/fhir/{first}/_history", token)).json["entry"][0]["resource"]
     assert newest == (await bench.get(f"/fhir/{first}", token)).json
+
+
+async def test_what_a_request_is_changed_to_ask_for_is_of_its_requisition_too(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """A hospital that cancelled the requisition was told that it is done, and what it had changed to was measured."""
+    person, first, other = await placed(bench, token, own("HGB", "R-1"), own("WBC", "R-2"))
+    link = Actor(ActorKind.LINK, UUID(int=2), "his", laboratory.organization_id)
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await lab_changes.lock_orders(connection, laboratory.organization_id)
+        batch = Batch(link, UUID(person.partition("/")[2]))
+        await change(connection, batch, Placing(PlacerNumber("R-1", "urn:his"), ("PLT",)))
+    [changed] = await found(bench, token, "urn:his|R-1") - {first}
+    assert await numbers_of(bench, token, changed) == ["PL-1", "R-1"]
+    await cancel_as_hl7_does(laboratory, GROUP)
+    assert [await status(bench, token, one) for one in (first, other, changed)] == ["revoked"] * 3
