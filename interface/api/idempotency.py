@@ -81,7 +81,8 @@ def _kept(response: web.Response, asked: bytes) -> Kept:
 
 def _again(kept: Kept, asked: bytes) -> web.Response:
     if kept.request != asked:
-        raise ApiError(422, "business-rule", f"this {HEADER} stood for another request: a new one needs a new key")
+        text = f"this {HEADER} stood for another request, or for the same by a token of other scopes, and that was done"
+        raise ApiError(422, "business-rule", f"{text}: only what is something else needs a new key")
     where = "Content-Location" if kept.status == 202 else "Location"  # of an export, which goes on after the answer
     said = {"Content-Type": kept.media, where: kept.location, "ETag": kept.etag, REPLAYED: "true"}
     return web.Response(

@@ -159,4 +159,5 @@ async def test_what_a_token_may_not_read_is_not_answered_again_to_it(bench: Benc
     assert (first.status, first.json["resourceType"]) == (201, "Patient")
     blind = await created("system/Patient.c")
     assert (blind.status, blind.json["resourceType"]) == (422, "OperationOutcome")
+    assert "the same by a token of other scopes, and that was done" in blind.json["issue"][0]["diagnostics"]
     assert (await created("system/Patient.cr")).body == first.body
