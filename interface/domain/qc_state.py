@@ -223,7 +223,10 @@ def _of_run(state: StreamState, point: Measured) -> tuple[Mapping[int, Measured]
 
 
 def _vouch(state: StreamState, point: Measured) -> StreamState:
-    """An acceptable point; when it makes its run whole, the run vouches."""
+    """An acceptable point; when it makes its run whole, the run vouches. One of a lot that had expired says only that
+    there is a control, where none vouched before: what did goes on to."""
+    if point.expired and state.ok_at is not None:
+        return state
     seen, beside = _of_run(state, point)
     seen = {**seen, point.level: point}
     warned = any(one.verdict is QcVerdict.WARN for one in seen.values())

@@ -71,6 +71,11 @@ CASES: dict[str, tuple[list[Measured | Acted], dict[float, QcState]]] = {
     ),
     "failed at first": ([point(12, "-")], {7: FAIL, 13: FAIL}),
     "failed and excluded": ([point(8, "+"), point(12, "-", excluded=True)], {9: FAIL, 13: FAIL}),
+    "a lot that had expired vouches for nothing": ([point(9, "+", until=at(1))], {9.5: EXPIRED}),
+    "what failed then is suspect since what vouched before": (
+        [point(8, "+"), point(9, "+", until=at(1)), point(10, "-")], {8.5: FAIL, 9.5: FAIL},
+    ),
+    "nor does it end what vouched before": ([point(8, "+"), point(9, "+", until=at(1))], {9.5: OK}),
     "a lot that had expired makes nothing good": (
         [point(8, "+"), point(12, "-"), point(13, "+", until=at(1)), action(14, "12-1")], {9: FAIL, 15: FAIL},
     ),

@@ -223,3 +223,24 @@ async def test_a_lot_that_had_expired_ends_no_list(database_url: str) -> None:
         assert (await items(at), await lists(at)) == ({"S1": "waiting", "S2": "waiting"}, [(40, None, "open")])
         await exclude(at, other, back=True)
         assert await items(at) == {"S1": "stands", "S2": "stands"}
+
+
+async def test_a_failure_is_suspect_since_what_vouched_before_a_lot_that_had_expired(database_url: str) -> None:
+    """What had waited for a control was released because of that one, and is on the list of what failed since."""
+    async with laboratory(database_url) as lab:
+        at, people = control_bench(lab), await bench(lab)
+        await at.target(await at.lot(1, "QC1"), "140", "1", "mmol/L", "NA")
+        old = await at.lot(1, "QC2", number="78")
+        await at.target(old, "140", "1", "mmol/L", "NA")
+        await sodium(at, "QC1", 26 * 60)
+        await released(people, "S1", 100)
+        assert await people.said() == {"S1": ("registered", "qc_expired")}
+        await sodium(at, "QC2", 60)
+        assert await people.said() == {"S1": ("final", "")}
+        await at.send("QC1", "150", 10, unit="mmol/L", code="2951-2")
+        await sweep(lab.database, lab.organization_id)
+        assert await items(at) == {}
+        await expires(at, old, -2)
+        assert (await items(at), await lists(at)) == ({"S1": "waiting"}, [(26 * 60, None, "open")])
+        await expires(at, old, 2)
+        assert await items(at) == {"S1": "stands"}
