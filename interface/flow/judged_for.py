@@ -13,6 +13,7 @@ are in force, or a program makes the change that does not know of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from interface.domain.calculated import AGE, CHECK, SEX, inputs_of, outdated
 from interface.domain.decide import decide_value
@@ -90,7 +91,8 @@ async def _against(connection: Connection, row: ResultRow) -> tuple[str, list[st
         unreleased = [code for code in inputs if code in siblings and siblings[code].status not in RELEASED]
     if not (judged.changed or judged.limits) or judged.unit != test.unit:
         return "", unreleased
-    now = decide_value(test, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
+    reported = replace(test, decimals=None)  # its decimals may be others now, which are no limits
+    now = decide_value(reported, judged.value, judged.unit, specimen, None, context, _ONLY_TO_COMPARE, judged.method)
     limits, flags = (now.low, now.high, now.reference), _OF_LIMITS.intersection(now.flags)
     if limits == (judged.low, judged.high, judged.reference) and flags == _OF_LIMITS.intersection(judged.flags):
         return "", unreleased

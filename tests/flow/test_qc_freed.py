@@ -3,6 +3,8 @@ says of what is beside it."""
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from interface.domain.model import HoldReason
@@ -63,6 +65,23 @@ async def test_what_was_rounded_is_not_rounded_once_more(database_url: str) -> N
         await at.control(20, test="K")
         found = (await by_code(lab))["K"]
         assert (found.status, found.value) == (FINAL, "4.45")
+
+
+async def test_what_was_rounded_is_compared_as_it_was_reported(database_url: str) -> None:
+    """Rounded once more it is within its limits: nobody could release it, since these were changed, which they were
+    not."""
+    async with laboratory(database_url) as lab:
+        await decimals(lab, 2)
+        await bench(lab, IN_CONTROL.replace('autoverification = "on"', 'autoverification = "off"'))
+        await lab.order("S1", "K")
+        await lab.send(sent("S1", {"K": "5.24"}))
+        await lab.settle()
+        found = (await by_code(lab))["K"]
+        assert ("H" in found.flags, found.high) == (True, Decimal("5.2"))
+        await decimals(lab, 1)
+        await lab.release(found.id)
+        found = (await by_code(lab))["K"]
+        assert (found.status, found.value, "H" in found.flags) == (FINAL, "5.24", True)
 
 
 NEEDS = '\n[[rule]]\nname = "with potassium"\ntests = ["NA"]\nrequire = [{ sibling_present = "K" }]\n'
