@@ -198,8 +198,9 @@ def _asking(one: KnownResult, how: _Measured, beside: Beside, rules: Rules, cont
     if specimen is None or test is None or item is None or not part:
         return None
     came = Step("release", "ok", "")
-    decision = decide_value(test, one.value, one.unit, specimen, item, context, came, one.method)
-    case = Case(b"", replace(decision, flags=one.flags), one.origin, how.observed)
+    reported = replace(test, decimals=None)  # its value is not rounded once more
+    decision = decide_value(reported, one.value, one.unit, specimen, item, context, came, one.method)
+    case = Case(b"", replace(decision, test=test, flags=one.flags), one.origin, how.observed)
     case.result_id, case.holds = one.id, ()
     facts = facts_of(case, beside, rules, context, siblings_of((), beside.known), Seen())
     asked = evaluate(part, facts, (), rules.rule_set.version, how.held).requests

@@ -3,6 +3,7 @@ says of what is beside it."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,11 +14,12 @@ from interface.flow import catalogue, qc_lookback, review
 from interface.flow.correction import NewValue
 from interface.store import rules as store
 from tests.flow.controls import IN_CONTROL, REJECT, Bench, bench
-from tests.flow.laboratory import Laboratory, laboratory
-from tests.flow.rulebook import proved, sent
+from tests.flow.laboratory import COLLECTED, Laboratory, laboratory
+from tests.flow.rulebook import RULES, proved, put_in_force, sent
 from tests.flow.test_added_later import VALUES
-from tests.flow.test_deciding import by_code
+from tests.flow.test_deciding import by_code, items
 from tests.flow.test_late import CHANGED, FINAL, INDEX, notices
+from tests.flow.test_reflex_released import REFLEX
 
 
 async def test_an_index_that_was_measured_out_of_control_says_so_once_it_stands(database_url: str) -> None:
@@ -82,6 +84,27 @@ async def test_what_was_rounded_is_compared_as_it_was_reported(database_url: str
         await lab.release(found.id)
         found = (await by_code(lab))["K"]
         assert (found.status, found.value, "H" in found.flags) == (FINAL, "5.24", True)
+
+
+async def test_what_follows_from_what_was_rounded_follows_from_it_as_it_was_reported(database_url: str) -> None:
+    """A reflex that it asks for when a person releases it: rounded once more it asked for none."""
+    async with laboratory(database_url) as lab:
+        await decimals(lab, 2)
+        rules = RULES + REFLEX.format(asks='above = "4.5"')
+        made = await put_in_force(lab, rules)
+        await lab.order("S0", "K")
+        await lab.send(sent("S0", {"K": "3.4"}, control="C0", at="20260102020000"))
+        await lab.settle()
+        await lab.order("S1", "K", at=COLLECTED + timedelta(hours=2))
+        await lab.send(sent("S1", {"K": "4.54"}, at="20260102040000"))
+        await lab.settle()
+        found = (await lab.results())[-1]
+        assert found.held == (HoldReason.DELTA,)
+        await decimals(lab, 1)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await proved(connection, lab.director, made, rules)
+            await review.release(connection, lab.director, found.id, "seen", accept_hold=True)
+        assert "MG" in await items(lab)
 
 
 NEEDS = '\n[[rule]]\nname = "with potassium"\ntests = ["NA"]\nrequire = [{ sibling_present = "K" }]\n'
