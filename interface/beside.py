@@ -241,7 +241,7 @@ async def _watch_machine(owned: Ownership, database: Database, alerts: AlertCent
     links = owned.links
     watch = MachineWatch(
         links.settings, database, lambda: owned.organizations, settle=alerts.settle,
-        unusable=lambda: _unusable(links.settings()),
+        unusable=lambda: _unusable(links),
     )  # fmt: skip
     asked = telemetry.Asked(lambda: (*_up_gauges(links), *watch.readings()))
     try:
@@ -250,14 +250,13 @@ async def _watch_machine(owned: Ownership, database: Database, alerts: AlertCent
         asked.close()
 
 
-def _unusable(settings: Settings) -> str:
-    """What is wrong with the configuration and the roster as they are on the disk by now."""
+def _unusable(links: Links) -> str:
+    """What is wrong with the configuration and the roster as they are on the disk by now, or was at their reload."""
+    source = links.settings().source
     try:
-        if settings.source is not None:
-            config.load(settings.source)
+        return "" if source is None else links.refused(config.load(source))
     except ConfigError as error:
         return "; ".join(map(str, error.problems))
-    return ""
 
 
 def _up_gauges(links: Links) -> list[telemetry.Reading]:

@@ -13,7 +13,7 @@ import structlog
 
 from interface import config, telemetry
 from interface.driver import registry
-from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError
+from interface.errors import ConfigError, ConfigProblem, DriverError, LaboraError, StoreError
 from interface.flow.context import Before, LinkContext, register
 from interface.flow.handlers import HANDLERS
 from interface.flow.intake import LinkIntake
@@ -70,6 +70,7 @@ class Links:
         self._by_id: dict[UUID, LinkContext] = {}  # removed ones as well: their last messages are still decided
         self.contexts: tuple[LinkContext, ...] = ()
         self.laboratories: dict[UUID, str] = {}  # for which the configuration has this daemon decide, with their names
+        self._refused: tuple[Settings, str] | None = None
         self.journals: dict[UUID, Journal] = {}
         self.wire_log = WireLogWriter(database)
         self.supervisor = Supervisor((), clock, sockets=sockets)
@@ -145,14 +146,20 @@ class Links:
         """What is in force now."""
         return self._settings
 
+    def refused(self, settings: Settings) -> str:
+        """Why the last reload did not put these into force, though nothing is wrong in the file itself."""
+        return self._refused[1] if self._refused is not None and self._refused[0] == settings else ""
+
     async def reload(self) -> None:
         """SIGHUP: put the links of the configuration file into force; the others' connections are not touched.
 
         A file that cannot be used changes nothing, nor does an error, which is raised where it is a fault of ours.
         """
         before = self.contexts, self.laboratories, self._specs, dict(self._by_id)
+        self._refused = None
+        tried: Settings | None = None
         try:
-            settings = config.load(self._settings.source)
+            tried = settings = config.load(self._settings.source)
             await self.prepare(settings)
             if self.taking is not None:
                 await self.taking()
@@ -164,6 +171,8 @@ class Links:
             self._by_id.update(known)
             if not isinstance(error, LaboraError):
                 raise
+            if tried is not None and not isinstance(error, StoreError):
+                self._refused = tried, str(error)
             if isinstance(error, ConfigError):
                 problems = [str(problem) for problem in error.problems]
                 log.error("configuration has problems; nothing was changed", action="daemon.configuration",

@@ -51,5 +51,12 @@ async def test_it_is_an_alert_until_it_is_mended(
             assert await eventually(lambda: told(False, "roster.shift[0].people[0]"))
             file.write_text(text + "[retenton]\n")
             assert await eventually(lambda: told(True, "retenton"))
+            file.write_text(text)
+            assert await eventually(lambda: told(False, "retenton"))
+            file.write_text(text.replace(FOUNDED, "nobody"))  # which only the database knows
+            await daemon.reload()
+            assert await eventually(lambda: told(True, "there is no organization nobody"))
+            file.write_text(text)
+            assert await eventually(lambda: told(False, "there is no organization nobody"))
     finally:
         await owner.close()
