@@ -249,7 +249,7 @@ class DatabaseSettings:
     url: str = "embedded"
     bin_dir: Path | None = None  # PostgreSQL programs for the embedded server
     folders: tuple[Path, ...] = ()  # where else it needs room: of a server of its own on this machine
-    daemon_url: str = ""  # where LABORA_DATABASE_URL says another: what the configuration or its credential says
+    daemon_url: str = ""  # where LABORA_DATABASE_URL says another: that of configuration or credential, if known
 
 
 @dataclass(frozen=True, slots=True)

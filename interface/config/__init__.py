@@ -103,7 +103,7 @@ def _settings(root: Table, source: Path, environ: Mapping[str, str]) -> Settings
     state_dir = _state_dir(root, environ)
     driver_path = _driver_path(root)
     organizations = root.texts("organizations")
-    database = _database(root.table("database"), environ, root)
+    database = _database(root.table("database"), environ, root, source)
     api = read_api(root.table("api"))
     limits = _limits(root.table("limits"))
     backup = read_backup(root.table("backup"), environ)
@@ -144,7 +144,18 @@ def _driver_path(root: Table) -> tuple[Path, ...]:
     return (*folders, SYSTEM_DRIVERS) if SYSTEM_DRIVERS.is_dir() else tuple(folders)
 
 
-def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> DatabaseSettings:
+def _handed_beside(source: Path) -> str | None:
+    """What scripts/install has systemd hand to the services (docs/install.md), for who is none, such as root's shell;
+    None: it may not be seen."""
+    try:
+        return (source.parent / "credentials" / "database-url").read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _database(table: Table | None, environ: Mapping[str, str], root: Table, source: Path) -> DatabaseSettings:
     if table is None:
         return DatabaseSettings()
     url = table.text("url", "embedded")
@@ -156,7 +167,9 @@ def _database(table: Table | None, environ: Mapping[str, str], root: Table) -> D
     if not named and (text := unusable(CREDENTIAL, environ)):  # what is in the file would be another database
         root.problem(CREDENTIAL, f"the credential that systemd hands over {text}")
     handed = credential(CREDENTIAL, environ)
-    daemon_url = (handed or url) if named else ""
+    daemon_url = ""
+    if named and (known := handed or _handed_beside(source)) is not None:
+        daemon_url = known or url
     if named := named or handed:
         url = named
         if text := _url_problem(url):

@@ -276,6 +276,13 @@ async def test_it_is_of_the_database_that_the_daemon_works_on(
     with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora"):
         await backup.create(config.parse(text, tmp_path / "config.toml", environ | {"CREDENTIALS_DIRECTORY": ""}))
     assert backup.newest(settings) is None
+    by_hand = environ | {"CREDENTIALS_DIRECTORY": ""}  # it is of what the services are handed
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "database-url").write_text(lab.database.url)
+    assert (await backup.create(config.parse(text, tmp_path / "config.toml", by_hand))).info.whole
+    (tmp_path / "credentials" / "database-url").write_text("postgresql://labora_app@db.lab.example/labora")
+    with pytest.raises(BackupError, match=r"the daemon works on db\.lab\.example:5432/labora"):
+        await backup.create(config.parse("", tmp_path / "config.toml", by_hand))
     secret.write_text(lab.database.url)  # as another role
     assert (await backup.create(config.parse(text, tmp_path / "config.toml", environ))).info.whole
 
