@@ -221,3 +221,17 @@ async def test_what_waits_goes_to_the_contact_of_now_and_to_nobody_who_is_none(w
         ("sent", ""),
         ("failed", "it is no contact of a notice any more"),
     ]
+
+
+async def test_of_two_contacts_that_have_both_changed_each_is_told(ward: Ward) -> None:
+    """The hospital's mail has another domain: one was told twice, and the other of nothing that waited."""
+    telling = ward.telling
+    for domain, refused in (("old", "451 4.3.0 later"), ("new", "")):
+        telling.post.refuse = {"RCPT": refused} if refused else {}
+        both = tuple(Contact("mail", f"{name}@{domain}.example") for name in "ab")
+        ward.roster = Roster(wishes=(replace(WARD, contacts=both),))
+        if refused:
+            order_id, result_id, _ = await ward.order()
+            await release(ward, order_id, result_id)
+            assert await ward.told() == []
+    assert sorted(await ward.told()) == [f"{name}@new.example [main] An order is reported" for name in "ab"]
