@@ -163,7 +163,7 @@ class _Reader:
                 continue
             view = IdentifierView(authority, value, segment.value(field, 5, repeat).strip())
             until = segment.value(field, 8, repeat).strip()[:8]
-            over = len(until) == 8 and until.isdecimal() and until < on
+            over = len(until) == 8 and until.isdecimal() and "0001" < until < on  # zeros are no day
             (ended if over else found).setdefault((authority, value), view)
             places += [self.at(segment, field, repeat, 8)] if over else []
         for place in places if found else ():

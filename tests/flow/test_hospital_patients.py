@@ -543,3 +543,12 @@ async def test_a_number_that_is_the_patients_no_more_leads_nobody_to_them(his: H
     today = pid("P-4").replace("HOSP^MR", "HOSP^MR~P-5^^^HOSP^MR^^20200101^20260105")
     assert (await his.adt("A01", today)).errors == []
     assert [each.value for each in (await known(his))[-1].identifiers] == ["P-4", "P-5"]
+
+
+async def test_a_last_day_that_is_no_day_ends_no_number(his: Hospital) -> None:
+    """Zeros are how some systems write that there is none: she was known by the family's card alone."""
+    numbers = "P-1^^^HOSP^MR^^^00000000~X-9^^^CARD^MB"
+    said = await his.adt("A01", pid().replace("P-1^^^HOSP^MR", numbers))
+    assert (said.code, said.errors) == ("AA", [])
+    [one] = await known(his)
+    assert {each.value for each in one.identifiers} == {"P-1", "X-9"}
