@@ -50,10 +50,8 @@ async def tell_of_orders(
 
 
 async def _put_right(connection: Connection, laboratory: str, roster: Roster, now: datetime) -> None:
-    """What waits to be told goes to the contacts of now, each to one of its own, and to nobody who is none any more."""
-    waiting = await alert_messages.waiting_notices(connection)
-    told = set(waiting)
-    for former in waiting:
+    """What waits to be told goes to the contacts of now, to each once, and to nobody who is none any more."""
+    for former in await alert_messages.waiting_notices(connection):
         known = [
             Receiver(contact.channel, former.person, contact.to)
             for wish in roster.wishes
@@ -61,10 +59,8 @@ async def _put_right(connection: Connection, laboratory: str, roster: Roster, no
             for contact in wish.contacts
         ]
         if former not in known:
-            alike = [one for one in known if one.channel == former.channel] or known
-            now_told = next(iter([one for one in alike if one not in told] or alike), None)
-            await alert_messages.readdress(connection, former, now_told, now)
-            told |= {now_told} if now_told else set()
+            alike = sorted(known, key=lambda one: one.channel != former.channel)
+            await alert_messages.readdress(connection, former, alike, now)
 
 
 def _messages(laboratory: str, alerts: AlertSettings, roster: Roster, one: Happened) -> list[NewMessage]:

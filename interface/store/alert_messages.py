@@ -268,13 +268,27 @@ async def waiting_notices(connection: Connection) -> list[Receiver]:
     return [Receiver(**row) for row in rows]
 
 
-async def readdress(connection: Connection, former: Receiver, now: Receiver | None, at: datetime) -> None:
-    """Send what waits for the one to the other, at once; None: to nobody."""
+async def readdress(connection: Connection, former: Receiver, contacts: Sequence[Receiver], at: datetime) -> None:
+    """Send what waits for the one at once to the first of these who has no copy of it; to nobody where each has one."""
     await connection.execute(
-        """update lab.alert_message set channel = coalesce($4, channel), address = coalesce($5, address),
-               state = case when $4::text is null then 'failed' else state end, due_at = $6, attempts = 0,
-               error = case when $4::text is null then 'it is no contact of a notice any more' else '' end
-            where about = 'notice' and state = 'waiting' and claimed_by is null
-              and channel = $1 and person = $2 and address = $3""",
-        former.channel, former.person, former.address, now.channel if now else None, now.address if now else None, at,
+        """with m as (
+               select m.id, c.channel, c.address from lab.alert_message m left join lateral (
+                   select c.channel, c.address
+                     from unnest($4::text[], $5::text[]) with ordinality as c (channel, address, place)
+                    where not exists (
+                        select from lab.alert_message o
+                         where o.organization_id = m.organization_id and o.created_at = m.created_at
+                           and (o.about, o.person, o.title, o.body) = (m.about, m.person, m.title, m.body)
+                           and (o.channel, o.address) = (c.channel, c.address))
+                    order by c.place limit 1) c on true
+                where m.about = 'notice' and m.state = 'waiting' and m.claimed_by is null
+                  and m.channel = $1 and m.person = $2 and m.address = $3
+           )
+           update lab.alert_message a set channel = coalesce(m.channel, a.channel),
+               address = coalesce(m.address, a.address), due_at = $6, attempts = 0,
+               state = case when m.channel is null then 'failed' else state end,
+               error = case when m.channel is null then 'it is no contact of a notice any more' else '' end
+             from m where a.id = m.id and a.state = 'waiting' and a.claimed_by is null""",
+        former.channel, former.person, former.address, [one.channel for one in contacts],
+        [one.address for one in contacts], at,
     )  # fmt: skip

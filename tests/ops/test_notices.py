@@ -235,3 +235,23 @@ async def test_of_two_contacts_that_have_both_changed_each_is_told(ward: Ward) -
             await release(ward, order_id, result_id)
             assert await ward.told() == []
     assert sorted(await ward.told()) == [f"{name}@new.example [main] An order is reported" for name in "ab"]
+
+
+async def test_of_two_contacts_the_one_that_is_put_right_is_told(ward: Ward) -> None:
+    """What had waited for it went to the other one, once more, and never to the address that is right."""
+    telling, right = ward.telling, Contact("mail", "right@x.example")
+    ward.roster = Roster(wishes=(replace(WARD, contacts=(*WARD.contacts, Contact("mail", "wrong@x.example"))),))
+    telling.post.refuse = {"RCPT wrong@x.example": "451 4.3.0 later"}
+    for _ in range(2):
+        order_id, result_id, _ = await ward.order()
+        await release(ward, order_id, result_id)
+    assert await ward.told() == ["ward3a@x.example [main] An order is reported"] * 2
+    ward.roster = Roster(wishes=(replace(WARD, contacts=(*WARD.contacts, right)),))
+    assert await ward.told() == ["right@x.example [main] An order is reported"] * 2
+    telling.post.refuse = {"RCPT right@x.example": "451 4.3.0 later"}
+    order_id, result_id, _ = await ward.order()
+    await release(ward, order_id, result_id)
+    assert await ward.told() == ["ward3a@x.example [main] An order is reported"]
+    telling.post.refuse, telling.now = {}, telling.now + timedelta(hours=1)
+    ward.roster = Roster(wishes=(WARD,))
+    assert await ward.told() == [], "the other one has its own"
