@@ -149,6 +149,8 @@ def show(context: Context, name: str, organization: str | None, username: str | 
 @click.argument("values", nargs=-1, metavar="[PLACE=VALUE]...")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True, exists=True),
               help="Lines of place, value, unit, comment and method with commas between; - reads stdin.")  # fmt: skip
+@click.option("--version", type=click.IntRange(1),
+              help="Of the worksheet you looked at: the same value again is the rerun that is asked for.")  # fmt: skip
 @laboratory_options
 @pass_context
 def enter(
@@ -156,6 +158,7 @@ def enter(
     name: str,
     values: tuple[str, ...],
     file: Path | None,
+    version: int | None,
     organization: str | None,
     username: str | None,
     as_json: bool,
@@ -171,7 +174,7 @@ def enter(
 
     async def run() -> WorksheetView:
         async with desk(context.settings, organization, username, named=True) as at, at.transaction() as connection:
-            sheet, _ = await worksheets.enter(connection, at.actor, await _named(connection, name), entries)
+            sheet, _ = await worksheets.enter(connection, at.actor, await _named(connection, name), entries, version)
         return sheet
 
     _shown(asyncio.run(run()), as_json)
@@ -235,6 +238,7 @@ def _shown(sheet: WorksheetView, as_json: bool) -> None:
     if as_json:
         emit(sheet, as_json)
         return
-    said = (sheet.number, sheet.name, sheet.state.value, f"qc {sheet.qc}" if sheet.qc else "")
+    qc = f"qc {sheet.qc}" if sheet.qc else ""
+    said = (sheet.number, sheet.name, sheet.state.value, f"version {sheet.version}", qc)
     click.echo(" ".join(part for part in said if part))
     emit(list(sheet.items), False, _PLACES)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from interface.domain.model import FollowUpKind
+from interface.flow import follow_ups
 from interface.store.db import Database
 from tests.cli.desk import Shell, open_shell
 from tests.conftest import Organization
@@ -116,3 +118,25 @@ async def test_a_worksheet_shows_below_what_limit_a_value_is(shell: Shell) -> No
     done = await shell.run("worksheet", "enter", number, *VERA, "1=<5")
     assert [item["value"] for item in done.json["items"]] == ["<5"]
     assert (await shell.run("worksheet", "enter", number, *VERA, "1=<1:10")).json["items"][0]["value"] == "<1:10"
+
+
+async def test_the_same_value_again_is_the_rerun_where_the_version_of_the_worksheet_is_said(shell: Shell) -> None:
+    """It could be said over REST alone: who entered it here said nothing new, and the rerun was awaited for ever."""
+    number, at = await _in_hand(shell, "GLU"), shell.laboratory
+
+    async def entered(*more: str) -> list[str]:
+        assert (await shell.run("worksheet", "enter", number, *VERA, "1=5.1", *more)).status == 0
+        async with at.database.transaction(at.organization_id) as connection:
+            rows = await connection.fetch("select state from lab.follow_up")
+        return [row["state"] for row in rows]
+
+    assert await entered() == []
+    async with at.database.transaction(at.organization_id) as connection:
+        result_id = await connection.fetchval("select id from lab.result")
+        await follow_ups.request(connection, at.technologist, result_id, FollowUpKind.RERUN, reason="to be sure")
+    assert await entered() == ["requested"]
+    sheet = (await shell.run("worksheet", "show", number, "--json")).json
+    assert f"version {sheet['version']}" in (await shell.run("worksheet", "show", number)).out
+    stale = await shell.run("worksheet", "enter", number, *VERA, "1=5.1", "--version", "1")
+    assert stale.status == 1
+    assert await entered("--version", str(sheet["version"])) == ["done"]
