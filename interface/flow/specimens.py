@@ -109,7 +109,8 @@ async def retime(
     [one] = await _locked(connection, [specimen_id])
     if one.collected_at is None or one.state is SpecimenState.CANCELLED:
         raise IllegalStep("there is no time of its collection to be put right")
-    if one.parent_id is not None:
+    # What was told of it alone is its own, and does not follow that of its tube.
+    if one.parent_id is not None and (await view(connection, one.parent_id)).collected_at == one.collected_at:
         raise IllegalStep("it was parted from another specimen: put the time of that one right")
     if one.received_at is not None and one.received_at < at:
         raise OrderError([_BACKWARDS])

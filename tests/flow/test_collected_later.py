@@ -239,3 +239,17 @@ async def test_there_is_a_reason_and_a_time_that_may_be(database_url: str) -> No
 async def retimed(lab: Laboratory, specimen_id: UUID, at: datetime, reason: str = "the month was mistyped") -> None:
     async with lab.database.transaction(lab.organization_id) as connection:
         await specimens.retime(connection, lab.director, specimen_id, at=at, reason=reason)
+
+
+async def test_so_is_that_of_an_aliquot_that_was_told_of_it_alone(database_url: str) -> None:
+    """Nobody knew when its tube was taken: the aliquot's time was not to be put right by either."""
+    async with laboratory(database_url) as lab:
+        now = datetime.now(UTC)
+        _, specimen = await ordered(lab, "S-1", None)
+        async with lab.database.transaction(lab.organization_id) as connection:
+            await specimens.receive(connection, lab.director, specimen)
+            part = await specimens.aliquot(connection, lab.director, specimen)
+        await told(lab, part.id, now - timedelta(days=30))
+        await retimed(lab, part.id, taken := now - timedelta(hours=6))
+        async with lab.database.transaction(lab.organization_id) as connection:
+            assert (await specimens.view(connection, part.id)).collected_at == taken
