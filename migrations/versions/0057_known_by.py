@@ -13,24 +13,27 @@ branch_labels = None
 depends_on = None
 
 # [authority, number] of each service that an item is of, before them the order's own where it is no service's but that
-# of a group; null of an item that is of none. One that ended, or was changed to be without it, asks for it no more:
-# what others ask for is not known by it; what nobody does is known by all that did. In plpgsql, which plans it once for
-# each connection: SQL would for each order that is read or kept.
+# of a group of theirs; null of an item that is of none. One that ended, or was changed to be without it, asks for it no
+# more: what others ask for is not known by it; what nobody does is known by all that did. In plpgsql, which plans it
+# once for each connection: SQL would for each order that is read or kept.
 KNOWN_BY = """
 create function lab.known_by(item uuid, status text, number text, authority text) returns jsonb
 language plpgsql stable as $$
 begin
     return case when exists (select from lab.placer_item w where w.order_item_id = item) then (
+        with p as (
+            select q.* from lab.placer_item w join lab.placer_order q on q.id = w.placer_order_id
+             where w.order_item_id = item and (
+                w.dropped_at is null and q.ended_at is null or known_by.status in ('cancelled', 'rejected')))
         select coalesce(jsonb_agg(jsonb_build_array(x.authority, x.number) order by x.place, x.id), '[]') from (
             select 0 as place, null::uuid as id, known_by.authority, known_by.number
-             where known_by.number <> '' and not exists (
+             where known_by.number <> '' and exists (
+                select from p where p.group_number = known_by.number and p.group_authority = known_by.authority)
+               and not exists (
                 select from lab.placer_order q
                  where q.number = known_by.number and q.authority = known_by.authority)
             union all
-            select 1, p.id, p.authority, p.number
-              from lab.placer_item w join lab.placer_order p on p.id = w.placer_order_id
-             where w.order_item_id = item and (
-                w.dropped_at is null and p.ended_at is null or known_by.status in ('cancelled', 'rejected'))) x) end;
+            select 1, p.id, p.authority, p.number from p) x) end;
 end $$
 """
 # As in 0034, with the numbers of each item.

@@ -201,3 +201,30 @@ async def test_what_a_request_is_changed_to_ask_for_is_of_its_requisition_too(
     assert await numbers_of(bench, token, changed) == ["PL-1", "R-1"]
     await cancel_as_hl7_does(laboratory, GROUP)
     assert [await status(bench, token, one) for one in (first, other, changed)] == ["revoked"] * 3
+
+
+async def test_what_is_ordered_on_the_tube_of_a_group_is_not_of_the_group(
+    bench: Bench, laboratory: Laboratory, token: str
+) -> None:
+    """Nor is what it asks for no more, and somebody else does: an EMR that filed by the group had another's test."""
+    person = answered(await send(bench, token, bundle(entry(patient()))))[0][1]
+    link = Actor(ActorKind.LINK, UUID(int=2), "his", laboratory.organization_id)
+    tube = PlacedTube(NewSpecimen((), "B-9", "BLD"))
+    async with laboratory.database.transaction(laboratory.organization_id) as connection:
+        await lab_changes.lock_orders(connection, laboratory.organization_id)
+        for number, test, group in (
+            ("R-1", "HGB", GROUP),
+            ("R-2", "WBC", PlacerNumber()),
+            ("R-3", "HGB", PlacerNumber()),
+        ):
+            asked = Placing(PlacerNumber(number, "urn:his"), (test,), (tube,), group)
+            await place(connection, Batch(link, UUID(person.partition("/")[2])), asked)
+    [first], [other] = [await found(bench, token, f"urn:his|{number}") for number in ("R-1", "R-2")]
+    assert await numbers_of(bench, token, first) == ["PL-1", "R-1", "R-3"]
+    assert await numbers_of(bench, token, other) == ["R-2"]
+    assert await found(bench, token, "urn:ward|PL-1") == {first}
+    await cancel_as_hl7_does(laboratory, PlacerNumber("R-1", "urn:his"))
+    assert (await numbers_of(bench, token, first), await status(bench, token, first)) == (["R-3"], "active")
+    assert await found(bench, token, "PL-1") == set()
+    await cancel_as_hl7_does(laboratory, PlacerNumber("R-3", "urn:his"))
+    assert await found(bench, token, "PL-1") == {first}

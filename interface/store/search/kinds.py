@@ -220,11 +220,13 @@ _NUMBERS = Numbered(
 
 # A request's are those that it shows (`lab.known_by`): an order may be several services.
 _OF_ITEMS = "select y.id from lab.order_item y join lab.lab_order n on n.id = y.order_id"
-_BY_ORDER = """(not exists (select from lab.placer_item w where w.order_item_id = y.id) or not exists (
-    select from lab.placer_order q where q.number = n.placer_number and q.authority = n.placer_authority))"""
-_OF_SERVICES = """select y.id from lab.placer_order n
-    join lab.placer_item w on w.placer_order_id = n.id join lab.order_item y on y.id = w.order_item_id
-     and (w.dropped_at is null and n.ended_at is null or y.status in ('cancelled', 'rejected'))"""
+_ASKS = """join lab.placer_item w on w.placer_order_id = {n}.id join lab.order_item {y} on {y}.id = w.order_item_id
+     and (w.dropped_at is null and {n}.ended_at is null or {y}.status in ('cancelled', 'rejected'))"""
+_BY_ORDER = f"""(not exists (select from lab.placer_item w where w.order_item_id = y.id) or not exists (
+    select from lab.placer_order q where q.number = n.placer_number and q.authority = n.placer_authority)
+    and exists (select from lab.placer_order q {_ASKS.format(n="q", y="x")} where x.id = y.id
+                and q.group_number = n.placer_number and q.group_authority = n.placer_authority))"""  # noqa: S608 - words of ours
+_OF_SERVICES = f"select y.id from lab.placer_order n {_ASKS.format(n='n', y='y')}"  # noqa: S608 - words of ours
 _REQUEST_NUMBERS = Numbered(
     "i.id",
     (
