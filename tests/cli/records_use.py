@@ -71,6 +71,8 @@ async def bench_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]
     """`specimen …`, `worksheet …`, and what is changed in an order."""
     made = await shell.run("order", "create", "--test", "HGB", "--family", "Muster", *VERA, "--json")
     number, barcode = made.json["number"], made.json["items"][0]["barcode"]
+    if name == "specimen retime":
+        await shell.run("specimen", "collect", barcode, *VERA)
     if name not in ("specimen collect", "specimen receive"):
         await shell.run("specimen", "receive", barcode, *VERA)
     if name == "specimen reinstate":
@@ -84,6 +86,7 @@ async def bench_arguments(shell: Shell, name: str) -> dict[str, tuple[str, ...]]
         "specimen list": (),
         "specimen show": (barcode,),
         "specimen collect": (barcode, *VERA),
+        "specimen retime": (barcode, "--at", "2026-01-05T08:00:00", *WHY, *VERA),
         "specimen receive": (barcode, *VERA),
         "specimen reject": (barcode, "--reason", "clotted", *VERA),
         "specimen reinstate": (barcode, *WHY, *VERA),
