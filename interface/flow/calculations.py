@@ -156,42 +156,58 @@ def _calculation(
     suspect = {code: siblings[code].suspect for code in said.inputs if code in siblings and siblings[code].suspect}
     if suspect:
         case.blocked = case.blocked or f"{' '.join(suspect)} was released before its control failed"
-    if known is None and gone is not None and gone.with_specimen:  # which may be measured after all
-        case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
-        case.keep(gone.comments)
-        if gone.spoken_of:  # before it was cancelled
-            case.hold(HoldReason.PERSON, _a_persons(gone))
-    elif known is None and gone is not None:  # a person took it back: the same is not said again, another is theirs
-        if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
-            return None
-        case.hold(HoldReason.PERSON, _a_persons(gone))
-        if gone.status is ResultStatus.ENTERED_IN_ERROR:  # whoever has it must go on seeing that
-            case.key = own_key("calculation", item.id, str(gone.id))
-        else:
-            case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
     if known is not None:
-        again = known.pending == (_shown(case.decision.value), case.decision.unit)
-        if again and known.pending_inputs in (None, step.inputs):
-            return None
-        case.follow(
-            known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED
-        )  # fmt: skip
-        if (_shown(known.value), known.unit) == (_shown(case.decision.value), case.decision.unit):
-            stays = known.by_person and known.inputs in (None, step.inputs) and _QC_HOLDS.isdisjoint(known.held)
-            if known.status in RELEASED or stays:
-                return None
-            case.before = known
-        if known.corrected:
-            text = "a person's correction waited: a person looks at both"
-            case.hold(HoldReason.PERSON, Step("review", "hold", text, inputs={"version": str(known.last_version)}))
-        if known.status not in RELEASED:
-            case.keep(known.comments)
-            _after(case, known, [one for one in beside.known if one.reportable and one.test in rule.tests])
+        inputs = [one for one in beside.known if one.reportable and one.test in rule.tests]
+        new = _follows(case, known, step.inputs, inputs)
+    else:
+        new = gone is None or _follows_gone(case, gone, item.id)
+    if not new:
+        return None
     # A person cannot know of it either, until what it is made of was looked at; what waits beside a released one does.
     if waits := [code for code, said_of in suspect.items() if said_of == "waiting" and not case.pending]:
         text = f"{' '.join(waits)} waits on a look-back list: its control failed"
         case.hold(HoldReason.QC_FAILED, Step("qc", "hold", text))
     return case
+
+
+def _follows_gone(case: Case, gone: KnownResult, item_id: str) -> bool:
+    """Of one that was cancelled or taken back; False where nothing new is said."""
+    if gone.with_specimen:  # which may be measured after all
+        case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
+        case.keep(gone.comments)
+        if gone.spoken_of:  # before it was cancelled
+            case.hold(HoldReason.PERSON, _a_persons(gone))
+        return True
+    # A person took it back: the same is not said again, another is theirs.
+    if (_shown(gone.value), gone.unit) == (_shown(case.decision.value), case.decision.unit):
+        return False
+    case.hold(HoldReason.PERSON, _a_persons(gone))
+    if gone.status is ResultStatus.ENTERED_IN_ERROR:  # whoever has it must go on seeing that
+        case.key = own_key("calculation", item_id, str(gone.id))
+    else:
+        case.follow(gone.id, gone.version, gone.version_id, gone.last_version, released=False)
+    return True
+
+
+def _follows(case: Case, known: KnownResult, made_of: Mapping[str, str], inputs: Iterable[KnownResult]) -> bool:
+    """Of one that is there; False where nothing new is said. `made_of`: what its explanation says; `inputs`: the
+    results that it may be made of."""
+    says = (_shown(case.decision.value), case.decision.unit)
+    if known.pending == says and known.pending_inputs in (None, made_of):
+        return False
+    case.follow(known.id, known.version, known.version_id, known.last_version, released=known.status in RELEASED)
+    if (_shown(known.value), known.unit) == says:
+        stays = known.by_person and known.inputs in (None, made_of) and _QC_HOLDS.isdisjoint(known.held)
+        if known.status in RELEASED or stays:
+            return False
+        case.before = known
+    if known.corrected:
+        text = "a person's correction waited: a person looks at both"
+        case.hold(HoldReason.PERSON, Step("review", "hold", text, inputs={"version": str(known.last_version)}))
+    if known.status not in RELEASED:
+        case.keep(known.comments)
+        _after(case, known, inputs)
+    return True
 
 
 def _after(case: Case, known: KnownResult, inputs: Iterable[KnownResult]) -> None:
