@@ -123,10 +123,10 @@ async def measured(connection: Connection, item_ids: Sequence[UUID]) -> frozense
 
 async def still_there(connection: Connection, order_ids: Sequence[UUID], at: datetime | None) -> None:
     """The ward of these orders was said once more at a time, where that is known: what was noted before it, and is told
-    late, moves nobody either."""
+    late, moves nobody either. No ward is none that was said."""
     await connection.execute(
         "update lab.lab_order set ward_at = greatest(ward_at, least($2, now())) where id = any($1::uuid[])"
-        " and $2::timestamptz is not null",
+        " and ward <> '' and $2::timestamptz is not null",
         order_ids,
         at,
     )

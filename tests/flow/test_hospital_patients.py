@@ -259,6 +259,21 @@ async def test_where_a_patient_is_said_to_be_still_is_when_it_was_said(his: Hosp
     assert sum("ward" in str(row["detail"]) for row in changes) == 1
 
 
+async def test_who_is_on_no_ward_that_is_known_is_moved_to_one_that_is_told_late(his: Hospital) -> None:
+    """No ward was taken for the ward that the order has: a critical result was called to none."""
+
+    def asked(number: str, code: str, at: str) -> list[str]:
+        orc, *others = order(number, code, barcode="B-1")
+        return [f"{orc}{'|' * (9 - orc.count('|'))}{at}", *others]
+
+    await his.oml(*asked("1", "K", "20260105080000"))
+    await his.oml(*asked("2", "NA", "20260105120000"))
+    block = message("ADT^A02", "EVN||20260105110000", pid(), "PV1|1|I|3A")
+    assert (await his.send(block)).code == "AA"
+    [made] = await his.orders()
+    assert made.ward == "3A"
+
+
 async def test_an_order_of_a_clock_that_is_a_little_ahead_is_of_now(his: Hospital) -> None:
     """When its ward was said was not kept: an event that was told late moved its patient back."""
     now = datetime.now(UTC)
