@@ -24,7 +24,7 @@ from tests.e2e.daemon import COMMIT_WAIT_S, PATIENCE_S, Process
 from tests.e2e.standby import Analyzer
 from tests.fault.audit import Acked, Finding, audit
 from tests.fault.disk import LoopDisk
-from tests.fault.server import Server, damaged_pages, gone, postmaster, signal_all
+from tests.fault.server import Server, damaged_pages, gone, postmaster, signal_all, signal_each
 from tests.ops.system_cluster import SUPERUSER
 
 PACE_S = 0.2
@@ -199,9 +199,7 @@ class Rig:
         try:
             await asyncio.sleep(self.frozen_s)
         finally:
-            for pid in processes:
-                with suppress(ProcessLookupError):  # the one that goes on first may have ended it
-                    os.kill(pid, signal.SIGCONT)
+            signal_each(processes, signal.SIGCONT)  # the one that goes on first may have ended others
         return since
 
     async def _pg_lock(self) -> float:

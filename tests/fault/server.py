@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,10 +53,15 @@ def _processes(pid: int) -> Iterator[int]:
 def signal_all(pid: int, number: signal.Signals) -> list[int]:
     """Send a signal to a server's processes, its own first, so that it starts no others. Returns who they were."""
     processes = list(_processes(pid))
-    for each in processes:
+    signal_each(processes, number)
+    return processes
+
+
+def signal_each(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to processes, but to those that have ended, as a server's helpers do by themselves."""
+    for each in pids:
         with suppress(ProcessLookupError):
             os.kill(each, number)
-    return processes
 
 
 def _runs(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 
 import asyncpg
@@ -14,7 +13,7 @@ from interface.store import db
 from interface.store.db import Database, Use
 from interface.store.ids import uuid7
 from tests.cluster import new_state_dir, owner_of
-from tests.fault.server import Server, postmaster, signal_all
+from tests.fault.server import Server, postmaster, signal_all, signal_each
 
 _LOCKED = "lock table lab.result in access exclusive mode"
 
@@ -35,8 +34,7 @@ async def test_a_server_that_stands_still_holds_up_no_read(monkeypatch: pytest.M
                         async with use(organization_id) as connection:
                             await connection.fetchval("select 1")
             finally:
-                for pid in frozen:
-                    os.kill(pid, signal.SIGCONT)
+                signal_each(frozen, signal.SIGCONT)
         await database.close()
     finally:
         server.remove()
