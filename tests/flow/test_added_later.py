@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from interface.domain.model import HoldReason, ResultStatus
 from interface.domain.specimens import RejectReason
+from interface.domain.views import ResultView
 from interface.flow import order_changes, recalculation, results, review, specimens
 from interface.flow.around import add_neighbours
 from interface.flow.correction import NewValue
@@ -98,6 +100,17 @@ async def test_nothing_is_calculated_of_what_is_not_released_or_by_no_rule(lab: 
     assert ((await only(lab, "AGAP")).value, (await only(lab, "AGAP")).status) == ("16.0", FINAL)
 
 
+async def _not_released(lab: Laboratory) -> tuple[ResultView, UUID]:
+    """A gap that no rule releases, and its specimen."""
+    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
+    await lab.order("S-1", *VALUES, "AGAP")
+    await lab.send(sent("S-1", VALUES))
+    await lab.settle()
+    gap = await only(lab, "AGAP")
+    assert gap.specimen_id is not None
+    return gap, gap.specimen_id
+
+
 async def test_what_was_cancelled_with_a_specimen_is_calculated_again_once_that_is_reinstated(lab: Laboratory) -> None:
     """The rejection was a mistake. Measured again the inputs said the same, and the same was not calculated again, as
     of what a person has taken back: the gap waited for ever, and nobody was told."""
@@ -116,13 +129,7 @@ async def test_what_was_cancelled_with_a_specimen_is_calculated_again_once_that_
 
 
 async def test_what_a_person_took_back_is_not_said_again_when_its_specimen_is_reinstated(lab: Laboratory) -> None:
-    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
-    await lab.order("S-1", *VALUES, "AGAP")
-    await lab.send(sent("S-1", VALUES))
-    await lab.settle()
-    gap = await only(lab, "AGAP")
-    assert gap.specimen_id is not None
-    specimen_id = gap.specimen_id
+    gap, specimen_id = await _not_released(lab)
     await do(lab, lambda at: review.reject(at, lab.director, gap.id, "of two tubes"))
     await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
     await do(lab, lambda at: specimens.reinstate(at, lab.director, specimen_id, "it was another tube"))
@@ -133,13 +140,7 @@ async def test_what_a_person_took_back_is_not_said_again_when_its_specimen_is_re
 
 async def test_so_it_is_where_what_it_is_made_of_was_released_before(lab: Laboratory) -> None:
     """That stays when its specimen is rejected, and is not measured again: nothing came with which it would be."""
-    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
-    await lab.order("S-1", *VALUES, "AGAP")
-    await lab.send(sent("S-1", VALUES))
-    await lab.settle()
-    gap = await only(lab, "AGAP")
-    assert gap.specimen_id is not None
-    specimen_id = gap.specimen_id
+    _, specimen_id = await _not_released(lab)
     for code in VALUES:
         await lab.release((await only(lab, code)).id)
     await do(lab, lambda at: specimens.reject(at, lab.director, specimen_id, RejectReason.CLOTTED))
@@ -153,13 +154,7 @@ async def test_what_a_person_made_of_it_before_it_was_cancelled_is_not_released_
     lab: Laboratory, how: str
 ) -> None:
     """What is calculated once its specimen is reinstated took the place of a person's value, and of what they said."""
-    await put_in_force(lab, RULES.replace('autoverification = "on"', 'autoverification = "off"'))
-    await lab.order("S-1", *VALUES, "AGAP")
-    await lab.send(sent("S-1", VALUES))
-    await lab.settle()
-    gap = await only(lab, "AGAP")
-    assert gap.specimen_id is not None
-    specimen_id = gap.specimen_id
+    gap, specimen_id = await _not_released(lab)
     for code in VALUES:
         await lab.release((await only(lab, code)).id)
     if how == "correct":
